@@ -1,0 +1,497 @@
+"""The site: the notebook filter, the finishing step, and every page as a browser shows it.
+
+The browser is Debian's Chromium, driven by Playwright and cut off from the network. Every page is opened once over
+http; desktop and phone, light and dark are then looked at in turn, and their pictures go to `_artifacts/screens/`.
+"""
+import functools
+import html.parser
+import http.server
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = ROOT / "_site"
+SCREENS = ROOT / "_artifacts/screens"
+NOTEBOOKS = [p.relative_to(ROOT) for p in [ROOT / "index.ipynb", *sorted((ROOT / "nbs").rglob("*.ipynb"))]
+             if p.is_file() and not any(part.startswith((".", "_")) for part in p.relative_to(ROOT).parts)]
+PAGES = [nb.with_suffix(".html").as_posix() for nb in NOTEBOOKS]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+PHONE, DESKTOP = dict(width=390, height=844), dict(width=1280, height=900)
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# The notebook filter
+
+def code_cell(source, *outputs): return dict(cell_type="code", metadata={}, source=source, outputs=list(outputs))
+
+
+def filtered(*cells, **metadata):
+    "What Quarto receives: the filter is run as Quarto runs it."
+    nb = dict(cells=list(cells), metadata=metadata, nbformat=4, nbformat_minor=5)
+    done = subprocess.run([sys.executable, ROOT / "tools/ipynb_filter.py"], input=json.dumps(nb).encode(), stdout=subprocess.PIPE, check=True, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("line", ["#| export", "#|export", "# | exporti", "#| hide", "#| exports", "#| default_exp foundations.exact", "#| export lossbook.core"])
+def test_filter_drops_a_directive(line):
+    [cell] = filtered(code_cell([f"{line}\n", "x = 1"]))["cells"]
+    assert cell["source"] == ["x = 1"]
+
+
+@pytest.mark.parametrize("line", ["#| eval: false", "#| label: fig-x", "#| fig-cap: What we export", "#| echo: false", "#| export: true", "#|   hidden words of a folded value"])
+def test_filter_keeps_an_option(line):
+    [cell] = filtered(code_cell([f"{line}\n", "x = 1"]))["cells"]
+    assert cell["source"] == [f"{line}\n", "x = 1"]
+
+
+def test_filter_looks_only_at_the_head_of_code_cells():
+    code, text = ["x = 1\n", "#| export\n"], "Write `#| export` first:\n#| export\n"
+    kept = filtered(code_cell(code), dict(cell_type="markdown", metadata={}, source=text))["cells"]
+    assert kept[0]["source"] == code and "".join(kept[1]["source"]) == text
+
+
+def test_filter_drops_the_cells_it_empties():
+    shown = dict(output_type="stream", name="stdout", text="1\n")
+    kept = filtered(code_cell("#| default_exp exact"), code_cell(""), code_cell("#| hide\n", shown))["cells"]
+    assert [cell["outputs"] for cell in kept] == [[{**shown, "text": ["1\n"]}]]
+
+
+def test_filter_gives_quarto_lists_of_lines():
+    out = dict(output_type="display_data", data={"text/markdown": "ℓ\n\n$$x$$\n", "image/png": "aGk=\n", "application/json": {"a": 1}})
+    [cell] = filtered(code_cell("a = 1\nb = 2", out))["cells"]
+    assert cell["source"] == ["a = 1\n", "b = 2"]
+    assert cell["outputs"][0] == dict(output_type="display_data", metadata={}, data={"text/markdown": ["ℓ\n", "\n", "$$x$$\n"], "image/png": "aGk=\n", "application/json": {"a": 1}})
+
+
+def test_filter_names_the_language():
+    assert filtered(kernelspec=dict(name="other"))["metadata"]["kernelspec"] == dict(name="other", display_name="Python 3", language="python")
+
+
+# The notebooks, as both renderers need them
+
+OPTION = re.compile(r"#\| [\w-]+: \S")
+
+
+@pytest.mark.parametrize("path", [nb.as_posix() for nb in NOTEBOOKS])
+def test_cells_suit_both_renderers(path):
+    "smalldocs reads an option only on one line and apart from nbdev's; Quarto puts the words of fig-alt between single quotes."
+    directive, bad = tool("ipynb_filter").DIRECTIVE, []
+    for n, cell in enumerate(json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]):
+        if cell["cell_type"] != "code": continue
+        lines = "".join(cell["source"]).splitlines()
+        head = lines[:next((i for i, line in enumerate(lines) if not line.startswith("#|")), len(lines))]
+        own = [line for line in head if not directive.match(line)]
+        options = dict(re.match(r"#\|\s*([\w-]+):\s*(.*)", line).groups() for line in own if OPTION.match(line))
+        if len(options) < len(own): bad.append(f"cell {n}: an option is not on one line, as `#| key: value`")
+        shows = cell["outputs"] or "".join(lines[len(head):]).strip()
+        if shows and options.keys() - {"eval"} and len(own) < len(head): bad.append(f"cell {n}: an nbdev directive stands beside an option")
+        svgs = ["".join(out["data"]["image/svg+xml"]) for out in cell["outputs"] if "image/svg+xml" in out.get("data", {})]
+        if svgs and options.get("include") != "false":
+            missing = {"label", "fig-cap", "fig-alt"} - options.keys()
+            if missing: bad.append(f"cell {n}: a figure without {', '.join(sorted(missing))}")
+            if not options.get("label", "fig-").startswith("fig-"): bad.append(f"cell {n}: a figure's label begins with fig-")
+            if re.search(r"['\\$]", options.get("fig-alt", "").strip("\"'")): bad.append(f"cell {n}: fig-alt is plain words, no apostrophe and no TeX")
+            if not all(svg.lstrip().startswith("<svg") for svg in svgs): bad.append(f"cell {n}: a picture must begin with <svg, else smalldocs loses its fig-alt")
+    assert not bad, f"{path}\n  " + "\n  ".join(bad)
+
+
+# The finishing step, on pages as each renderer writes them
+
+SVG = '''<?xml version="1.0"?><!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd">
+<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="432pt" height="288pt" viewBox="0 0 432 288" xmlns="http://www.w3.org/2000/svg" version="1.1">
+<metadata>made by a program</metadata><defs><style type="text/css">*{stroke-linejoin: round}</style><path id="m1" style="stroke: #0067a5"/></defs>
+<g clip-path="url(#p1)"><use xlink:href="#m1" style="fill: #1F2328; stroke: #abcdef"/></g><clipPath id="p1"/></svg>'''
+
+QUARTO = '''<!DOCTYPE html>
+<html xmlns="http://www.w3.org/1999/xhtml" lang="en" xml:lang="en"><head><title>A page – lossbook</title>
+<link href="../site_libs/bootstrap/bootstrap-abc.min.css" rel="stylesheet" class="quarto-color-scheme">
+<script src="https://cdnjs.cloudflare.com/ajax/libs/require.js/2.3.6/require.min.js" integrity="sha512-x" crossorigin="anonymous"></script>
+<script src="https://cdnjs.cloudflare.com/ajax/libs/jquery/3.5.1/jquery.min.js" integrity="sha512-y" crossorigin="anonymous" data-relocate-top="true"></script>
+<script type="application/javascript">define('jquery', [],function() {return window.jQuery;})</script>
+<script src="https://cdnjs.cloudflare.com/polyfill/v3/polyfill.min.js?features=es6"></script>
+<script src="https://cdn.jsdelivr.net/npm/mathjax@3/es5/tex-chtml-full.js" type="text/javascript"></script>
+<script type="text/javascript">const typesetMath = (el) => { if (window.MathJax) window.MathJax.typeset([el]); }; window.Quarto = { typesetMath };</script>
+</head><body class="nav-sidebar floating nav-fixed quarto-light"><main class="content" id="quarto-document-content">
+<h1 class="title">A page</h1><p>So <span class="math inline">\\(x\\)</span>.</p>
+<div id="fig-x" class="quarto-float quarto-figure quarto-figure-center anchored" alt="A &quot;falling&quot; curve">
+<figure class="quarto-float quarto-float-fig figure"><div aria-describedby="fig-x-caption-0ceaefa1-69ba-4598-a22c-09a6ac19f8ca">
+<img src="page_files/figure-html/fig-x-output-1.svg" class="img-fluid figure-img" alt="A &quot;falling&quot; curve"></div>
+<figcaption class="quarto-float-caption-bottom quarto-float-caption quarto-float-fig" id="fig-x-caption-0ceaefa1-69ba-4598-a22c-09a6ac19f8ca">Figure&nbsp;1: The loss.</figcaption></figure></div>
+<div class="cell-output"><figure class="figure"><p><img src="page_files/figure-html/cell-2-output-1.svg" class="img-fluid figure-img"></p><figcaption>The <em>same</em>.</figcaption></figure></div>
+<table class="caption-top table"><caption>All losses</caption><tbody><tr><td>1</td></tr></tbody></table>
+</main></body></html>'''
+
+SMALLDOCS = '''<!DOCTYPE html><html lang="en"><head><title>A page</title>
+<link rel="stylesheet" href="https://cdn.jsdelivr.net/npm/katex@0.16.11/dist/katex.min.css"><script src="https://cdn.jsdelivr.net/npm/katex@0.16.11/dist/katex.min.js" defer></script>
+<script src="https://cdn.jsdelivr.net/npm/katex@0.16.11/dist/contrib/auto-render.min.js" defer></script></head><body><main class="content">
+<figure class="figure"><p><svg alt="Falling" width="432pt" height="288pt" viewBox="0 0 432 288"><defs><style>*{a: b}</style></defs><path id="m1" style="fill: #fefefe"/></svg></p>
+<figcaption>With $\\gamma = 2$.</figcaption></figure><p><span class="math display">\\[x\\]</span></p></main></body></html>'''
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    "Finish one page in a small site; the local MathJax is a stand-in, or absent."
+    finish = tool("finish_site")
+
+    def run(page, mathjax=True, times=1):
+        for name, text in {"nbs/page.html": page, "nbs/page_files/figure-html/fig-x-output-1.svg": SVG, "nbs/page_files/figure-html/cell-2-output-1.svg": SVG,
+                           "site_libs/bootstrap/b.css": '@import url(https://fonts.example/css2?family=A:wght@300;400&display=swap);@import "https://fonts.example/b.css";a{b:c}',
+                           "search.json": '[{"text": "</script>"}]'}.items():
+            (tmp_path / "_site" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "_site" / name).write_text(text, encoding="utf-8")
+        (tmp_path / "es5").mkdir(exist_ok=True)
+        (tmp_path / "es5/tex-svg-full.js").write_text("MathJax")
+        monkeypatch.setattr(finish, "find_mathjax", lambda: tmp_path if mathjax else None)
+        for _ in range(times): finish.main(tmp_path / "_site")
+        return (tmp_path / "_site/nbs/page.html").read_text(encoding="utf-8")
+    return run
+
+
+@pytest.mark.parametrize("page", [QUARTO, SMALLDOCS], ids=["quarto", "smalldocs"])
+def test_finishing_leaves_nothing_external(finished, page, tmp_path):
+    text = finished(page)
+    assert not re.findall(r'(?:src|href)="https?:', text)
+    assert 'src="../site_libs/mathjax/tex-svg-full.js"' in text and (tmp_path / "_site/site_libs/mathjax/tex-svg-full.js").is_file()
+    assert (tmp_path / "_site/site_libs/bootstrap/b.css").read_text() == "a{b:c}"
+    assert "</script>" not in (tmp_path / "_site/search.js").read_text()
+
+
+@pytest.mark.parametrize("page", [QUARTO, SMALLDOCS], ids=["quarto", "smalldocs"])
+@pytest.mark.parametrize("mathjax", [True, False])
+def test_finishing_twice_changes_nothing(finished, page, mathjax):
+    once = finished(page, mathjax)
+    finish = tool("finish_site")
+    out = ROOT / "_site"
+    again = finish.finish(once, out / "nbs", out, finish.palette((ROOT / "styles.css").read_text()), mathjax)
+    assert again == once
+
+
+def test_without_mathjax_the_cdn_stays(finished, capsys):
+    text = finished(QUARTO, mathjax=False)
+    assert "mathjax@3" in text and "tex-svg-full" not in text
+    assert "not installed" in capsys.readouterr().out
+
+
+def test_quarto_figures_come_into_the_page(finished):
+    text = finished(QUARTO)
+    assert "<img" not in text and " alt=" not in text and "<metadata" not in text and "<?xml" not in text
+    assert 'role="img" aria-label="A &quot;falling&quot; curve"' in text and 'aria-label="The same ."' in text
+    assert "var(--fig-blue)" in text and "var(--fig-ink)" in text and "#abcdef" in text
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)), "two figures of one page share an id"
+    assert all(f'id="{ref}"' in text for ref in re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    assert "#lb-fig-1 *{stroke-linejoin: round}" in text, "a figure's style reaches the page"
+
+
+def test_smalldocs_captions_and_names(finished):
+    text = finished(SMALLDOCS)
+    assert '<span class="math inline">\\(\\gamma = 2\\)</span>' in text
+    assert 'aria-label="Falling"' in text and " alt=" not in text
+
+
+def test_tables_get_a_box(finished):
+    assert '<div class="lb-scroll" role="region" tabindex="0" aria-label="All losses"><table' in finished(QUARTO)
+
+
+def test_finishing_fails_where_it_matters(finished, tmp_path):
+    with pytest.raises(SystemExit, match="missing"): finished(QUARTO.replace("fig-x-output-1.svg", "gone.svg"))
+    with pytest.raises(SystemExit, match="other hosts"): finished(QUARTO.replace("<title>", '<script src="https://example.org/x.js"></script><title>'))
+    with pytest.raises(SystemExit, match="no pages"): tool("finish_site").main(tmp_path / "nowhere")
+
+
+def test_every_figure_colour_has_a_dark_twin():
+    css = (ROOT / "styles.css").read_text()
+    light, dark = (dict(re.findall(r"(--(?:fig|lb)-[\w-]+):\s*([^;]+);", css[css.index(start):].split("}")[0])) for start in (":root", ".quarto-dark {"))
+    assert light.keys() == dark.keys()
+
+
+# The renderer's own gate
+
+@pytest.mark.parametrize("line", ["WARNING: Unable to resolve link target: x.ipynb", "WARN: The following string was found in the document: :::", "warning: nbs/a.ipynb: broken link b.ipynb", "[WARNING] x"])
+def test_a_warning_fails_the_render(line):
+    assert tool("book").TROUBLE.search(line)
+
+
+@pytest.mark.parametrize("line", ["Output created: _site/index.html", "[ 3/15] nbs/foundations/exact.ipynb", "finish_site: 15 pages, mathematics by the local MathJax", "wrote 14 page(s) to _site"])
+def test_a_quiet_render_passes(line):
+    assert not tool("book").TROUBLE.search(line)
+
+
+# The built site
+
+def stale():
+    wanted = [SITE / page for page in PAGES]
+    if not all(page.is_file() for page in wanted): return True
+    sources = [ROOT / "_quarto.yml", ROOT / "styles.css", ROOT / "tools/finish_site.py", *(ROOT / nb for nb in NOTEBOOKS)]
+    return max(s.stat().st_mtime for s in sources) > min(page.stat().st_mtime for page in wanted)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    "The folder of the built site, built first if it is absent or older than a notebook; one worker builds, the others wait."
+    if not PAGES: pytest.skip("no notebooks: there is no site to check")
+    lock = (tmp_path_factory.getbasetemp().parent if os.environ.get("PYTEST_XDIST_WORKER") else tmp_path_factory.getbasetemp()) / "site.lock"
+    with open(lock, "w") as handle:
+        if os.name == "posix":
+            import fcntl
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if stale():
+            built = subprocess.run([sys.executable, ROOT / "tools/book.py"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert built.returncode == 0, built.stdout
+    return SITE
+
+
+class Reader(html.parser.HTMLParser):
+    "The ids of a page, and what it points at."
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.h1 = set(), [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.h1 += tag == "h1"
+        self.ids.update(v for k, v in attrs.items() if k in ("id", "name") and v)
+        self.links += [v for k, v in attrs.items() if v and ((k == "href" and tag in ("a", "link")) or (k == "src" and tag in ("img", "script")))]
+
+
+@functools.lru_cache(None)
+def read(file): return Reader(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(site, page):
+    "Every internal link, picture, script and fragment leads somewhere."
+    here, dead = (site / page).as_uri(), []
+    for link in read(site / page).links:
+        url = urlsplit(urljoin(here, link))
+        if url.scheme != "file" or link in ("#", ""): continue
+        file = Path(unquote(url.path))
+        file = file / "index.html" if file.is_dir() else file
+        if not file.is_file() or (url.fragment and file.suffix == ".html" and unquote(url.fragment) not in read(file).ids): dead.append(link)
+    assert not dead, f"dead links in {page}: {dead}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_markup(site, page):
+    text = (site / page).read_text(encoding="utf-8")
+    assert read(site / page).h1 == 1, "a page has one h1"
+    assert re.search(r"<html\b[^>]*\blang=", text) and re.search(r"<title>[^<]+</title>", text)
+    svgs = re.findall(r'<svg [^>]*class="lb-figure".*?</svg>', text, re.S)
+    strange = {c for svg in svgs for c in re.findall(r"#[0-9a-fA-F]{6}\b", svg)}
+    assert not strange, f"figures with colours that styles.css does not know, unreadable on a dark page: {strange}"
+
+
+def chromium():
+    names = "chromium", "chromium-browser", "google-chrome"
+    return os.environ.get("LOSSBOOK_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "One browser for all pages."
+    path = chromium()
+    if not path:
+        words = "no Chromium found: the browser check of the site did not run"
+        if os.environ.get("CI", "").lower() in ("1", "true"): pytest.fail(f"{words}; install chromium or set LOSSBOOK_CHROMIUM")
+        pytest.skip(words)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        app = p.chromium.launch(executable_path=path, args=FLAGS)
+        yield app
+        app.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@pytest.fixture(scope="session")
+def server(site):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
+
+
+@pytest.fixture
+def tab(browser, request):
+    "A page with no network but the site itself; whatever goes wrong in it is told at the end."
+    context = browser.new_context(viewport=DESKTOP, color_scheme="light", reduced_motion="reduce")
+    page, wrong = context.new_page(), []
+    local = re.compile(r"(file|data|blob):|http://127\.0\.0\.1:")
+
+    def gate(route):
+        if local.match(route.request.url): return route.continue_()
+        wrong.append(f"external request: {route.request.url}")
+        route.abort()
+
+    context.route("**/*", gate)
+    page.on("console", lambda m: wrong.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: wrong.append(f"page error: {e}"))
+    yield page
+    context.close()
+    assert not wrong, "\n".join(wrong)
+
+
+SETTLED = """async () => {
+  if (document.readyState !== "complete") await new Promise(done => addEventListener("load", done));
+  await document.fonts.ready;
+  if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
+  else if (document.querySelector("script[src*='tex-svg-full']")) return false;
+  await new Promise(done => setTimeout(done, 150));   // the step that marks what scrolls
+  return true;
+}"""
+
+LOOK = """() => {
+  const seen = e => e.getClientRects().length > 0;
+  const main = document.querySelector("main");
+  const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let text = "", blocks = "";
+  for (let n; n = words.nextNode();) {
+    const p = n.parentElement;
+    if (!seen(p) || p.closest("script, style, mjx-container")) continue;
+    if (p.closest("pre")) blocks += n.data; else if (!p.closest("code")) text += n.data + "\\n";
+  }
+  return {
+    unset: [...main.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container svg")).map(e => e.textContent),
+    broken: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.textContent || e.dataset.mjxError),
+    text, blocks,
+    figures: [...main.querySelectorAll("svg.lb-figure, img")].filter(e => !e.closest(".callout-icon")).map(e => ({
+      name: e.getAttribute("aria-label") || e.alt || "", caption: e.closest("figure")?.querySelector("figcaption")?.textContent.trim() || "",
+      height: e.getBoundingClientRect().height})),
+  };
+}"""
+
+# Text against the first solid colour behind it, as WCAG measures contrast.
+FAINT = """() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+  const rgba = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const over = (a, b) => { const t = a[3] / 255; return [0, 1, 2].map(i => a[i] * t + b[i] * (1 - t)).concat(255); };
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => {
+    const layers = [];
+    for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3]) layers.push(c); if (c[3] === 255) break; }
+    return layers.reduceRight((below, c) => over(c, below), [255, 255, 255, 255]);
+  };
+  const faint = new Set(), what = "p, li, td, th, dt, dd, figcaption, caption, h1, h2, h3, a, span, summary, code, text";
+  document.querySelectorAll("main :is(" + what + "), .sidebar-navigation a, #TOC a, .footer :is(p, div)").forEach(e => {
+    if (!e.getClientRects().length || e.closest("mjx-container, .code-copy-button, .anchorjs-link, [class*=callout-icon]")) return;
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) return;
+    if (e.tagName === "SPAN" && e.closest("pre")) return;   // the renderer's own highlighting
+    const style = getComputedStyle(e), back = behind(e), ink = over(rgba(e.matches("text") ? style.fill : style.color), back);
+    const [a, b] = [light(ink), light(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) faint.add(`${e.tagName.toLowerCase()}.${e.className.baseVal ?? e.className} ${ratio.toFixed(2)}: ${e.textContent.trim().slice(0, 40)}`);
+  });
+  return [...faint];
+}"""
+
+WIDE = """() => {
+  // A page may also cut off what is too wide, and then it does not grow.
+  const wide = document.scrollingElement.scrollWidth, edge = Math.min(innerWidth, document.querySelector("main").getBoundingClientRect().right + 40);
+  const culprits = [...document.querySelectorAll("main *")].filter(e => e.getClientRects().length && e.getBoundingClientRect().right > edge + 1
+    && !e.closest(".lb-wide, mjx-container, .column-margin, .aside") && !e.parentElement.closest(".lb-scroll, .math, pre, svg"));
+  if (wide <= innerWidth && !culprits.length) return "";
+  return wide + "px: " + culprits.slice(0, 3).map(e => e.tagName + "." + e.getAttribute("class")).join(", ");
+}"""
+
+# A bar may show only where something is really too wide: never a vertical one.
+BARS = """() => [...document.querySelectorAll("main .math, main .lb-scroll, main .cell-output-display, main .lb-wide")]
+  .filter(e => ["auto", "scroll"].includes(getComputedStyle(e).overflowY) && e.scrollHeight > e.clientHeight + 1).map(e => e.outerHTML.slice(0, 80))"""
+
+DARK = """async () => {
+  (window.quartoToggleColorScheme || window.smalldocsToggleScheme)();
+  await new Promise(done => setTimeout(done, 120));
+  return !!document.querySelector("html.quarto-dark, body.quarto-dark");
+}"""
+
+
+def opened(tab, url):
+    tab.goto(url, wait_until="load")
+    assert tab.evaluate(SETTLED), "MathJax did not start"
+    return tab
+
+
+def check_content(tab):
+    found = tab.evaluate(LOOK)
+    assert not found["unset"], f"mathematics that was not set: {found['unset'][:3]}"
+    assert not found["broken"], f"TeX that MathJax refuses: {found['broken'][:3]}"
+    raw = re.search(r".{0,30}(?:\$\$|\\(?:frac|tag|left|right|begin|displaystyle|operatorname|mathrm|sigma|gamma|log|exp|sum)\b).{0,30}", found["text"])
+    assert not raw, f"raw TeX is visible: {raw[0]!r}"
+    assert not re.search(r"^\s*#\s?\|", found["text"] + "\n" + found["blocks"], re.M), "a cell option is visible"
+    assert ":::" not in found["text"], "a fence of colons is visible"
+    for figure in found["figures"]:
+        assert figure["name"] not in ("", "Figure"), "a figure has no words for who cannot see it: fig-alt"
+        assert figure["caption"], f"a figure has no caption: {figure['name']}"
+        assert figure["height"] > 40, f"a figure has no height: {figure['name']}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_in_the_browser(tab, server, page):
+    opened(tab, f"{server}/{page}")
+    check_content(tab)
+    SCREENS.mkdir(parents=True, exist_ok=True)
+    dark = False
+    for mode, size, viewport in [("light", "desktop", DESKTOP), ("dark", "desktop", DESKTOP), ("dark", "phone", PHONE), ("light", "phone", PHONE)]:
+        tab.set_viewport_size(viewport)
+        if (mode == "dark") != dark:
+            dark = tab.evaluate(DARK)
+            assert dark == (mode == "dark"), "the switch between light and dark does nothing"
+        tab.wait_for_timeout(150)
+        wide = tab.evaluate(WIDE)
+        assert not wide, f"wider than the {size}, {mode}: {wide}"
+        assert not (bars := tab.evaluate(BARS)), f"a stray scroll bar on the {size}: {bars}"
+        if size == "desktop": assert not (faint := tab.evaluate(FAINT)), f"too little contrast, {mode}: {faint}"
+        tab.screenshot(path=SCREENS / f"{page.removesuffix('.html').replace('/', '-')}-{size}-{mode}.png", full_page=True)
+
+
+def search(tab, word):
+    "Type a word into whichever search box the renderer made, and give the results it shows."
+    if (button := tab.locator("#quarto-search .aa-DetachedSearchButton")).count(): button.first.click()
+    box = tab.locator("#quarto-search input, .aa-Input").first
+    box.click()
+    box.press_sequentially(word)
+    hits = tab.locator(".search-result, .aa-Item")
+    hits.first.wait_for(timeout=5000)
+    return hits.all_inner_texts()
+
+
+def test_search_finds_a_word(tab, server):
+    assert any("cross-entropy" in hit.lower() for hit in search(opened(tab, f"{server}/index.html"), "cross-entropy"))
+
+
+def test_the_site_works_from_a_file(tab, site):
+    "Opened by a double click: mathematics, styles and search need no server."
+    page = next((p for p in PAGES if "bce" in p), PAGES[0])
+    opened(tab, (site / page).as_uri())
+    check_content(tab)
+    assert search(tab, "cross-entropy")
+
+
+def test_paper_is_light(tab, server):
+    "A page that is printed from the dark mode has black words."
+    page = next((p for p in PAGES if "bce" in p), PAGES[0])
+    opened(tab, f"{server}/{page}")
+    tab.evaluate(DARK)
+    tab.emulate_media(media="print")
+    assert tab.evaluate("getComputedStyle(document.querySelector('main')).color") == "rgb(0, 0, 0)"
+    assert tab.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--fig-ink').trim()") == "#1f2328"
+    tab.pdf(path=SCREENS.parent / "print.pdf", format="A4")
