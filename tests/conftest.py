@@ -1,0 +1,38 @@
+"""Shared by all tests: the catalogue as parameters, and the device as a parameter that says when it cannot run."""
+import pytest
+import torch
+
+from lossbook.audit import Subject
+from lossbook.catalogue import catalogue
+
+CLAIMS = catalogue()
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+
+
+def each_claim(select=lambda claim: True):
+    "Parametrise a test over the claims of the catalogue."
+    chosen = [c for c in CLAIMS if select(c)]
+    return pytest.mark.parametrize("claim", chosen, ids=[c.name for c in chosen])
+
+
+def subject_of(claim, loss=None):
+    "The claim as a subject of the audit, or another callable held to the same spec."
+    return Subject(loss or claim.loss, claim.spec, domain=claim.domain,
+                   options={} if loss else claim.options, parameters=claim.parameters)
+
+
+def make_inputs(claim, *shape, dtype=torch.float64, device="cpu", seed=0, soft=False):
+    "Ordinary first arguments and targets for a claim."
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(shape, generator=generator, dtype=torch.float64) * 3
+    first = torch.sigmoid(first) if claim.domain == "probs" else first
+    target = torch.rand(shape, generator=generator, dtype=torch.float64)
+    target = target if soft else (target < 0.5).double()
+    return first.to(device, dtype), target.to(device, dtype)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device: this test ran on the CPU only")
+    return request.param

@@ -1,0 +1,74 @@
+"""What does not count must leave no trace: masks, zero weights, empty batches."""
+import math
+
+import pytest
+import torch
+from conftest import DTYPES, each_claim, make_inputs
+
+BAD = (math.nan, math.inf, -math.inf)
+
+
+@each_claim()
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", BAD)
+def test_masked_elements_may_hold_anything(claim, dtype, bad, device):
+    first, target = make_inputs(claim, 6, 5, dtype=getattr(torch, dtype), device=device)
+    mask = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)).to(device) < 0.6
+    spoiled, labels = torch.where(mask, first, bad).requires_grad_(), torch.where(mask, target, bad)
+    clean = first[mask].clone().requires_grad_()
+    loss, wanted = claim.loss(spoiled, labels, mask=mask, **claim.options), claim.loss(clean, target[mask], **claim.options)
+    loss.backward()
+    wanted.backward()
+    tolerance = dict(rtol=1e-2 if dtype in ("float16", "bfloat16") else 1e-5, atol=0)
+    torch.testing.assert_close(loss, wanted, **tolerance)
+    assert (spoiled.grad[~mask] == 0).all()
+    torch.testing.assert_close(spoiled.grad[mask], clean.grad, **tolerance)
+    assert (claim.loss(spoiled, labels, mask=mask, reduction="none", **claim.options)[~mask] == 0).all()
+
+
+@each_claim()
+def test_an_unmasked_nan_is_not_hidden(claim):
+    first, target = make_inputs(claim, 4)
+    first[1] = math.nan
+    losses = claim.loss(first, target, reduction="none", **claim.options)
+    assert losses.isnan().tolist() == [False, True, False, False] and claim.loss(first, target, **claim.options).isnan()
+
+
+@each_claim()
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_nothing_to_average_gives_zero(claim, dtype):
+    for shape, masked in (((0,), False), ((0, 3), False), ((4,), True)):
+        first, target = make_inputs(claim, *shape, dtype=getattr(torch, dtype))
+        first.requires_grad_()
+        loss = claim.loss(first, target, mask=torch.zeros(shape, dtype=torch.bool) if masked else None, **claim.options)
+        loss.backward()
+        assert loss == 0 and loss.dtype == first.dtype and (first.grad == 0).all()
+
+
+@each_claim(lambda c: c.domain == "logits")
+def test_weight_zero_wins_over_an_infinite_loss(claim):
+    z = torch.tensor([math.inf, 1.0], requires_grad=True)
+    loss = claim.loss(z, torch.zeros(2), weight=torch.tensor([0.0, 1.0]), reduction="sum", **claim.options)
+    loss.backward()
+    assert loss.isfinite() and z.grad[0] == 0 and z.grad[1] > 0
+
+
+@each_claim()
+def test_denominators(claim):
+    first, target = make_inputs(claim, 8)
+    mask = torch.arange(8) < 6
+    each = claim.loss(first, target, reduction="none", **claim.options)
+    def mean(**options): return claim.loss(first, target, **options, **claim.options).item()
+    assert mean() == pytest.approx(each.mean().item(), rel=1e-12)
+    assert mean(mask=mask) == pytest.approx(each[:6].sum().item() / 6, rel=1e-12)
+    assert mean(mask=mask, normalizer=3) == pytest.approx(each[:6].sum().item() / 3, rel=1e-12)
+    assert mean(normalizer=torch.tensor(5.0, dtype=torch.float64)) == pytest.approx(each.sum().item() / 5, rel=1e-12)
+    assert mean(weight=torch.full((8,), 2.0, dtype=torch.float64)) == pytest.approx(2 * each.mean().item(), rel=1e-12)
+
+
+@each_claim()
+def test_targets_of_every_type_agree(claim):
+    first, target = make_inputs(claim, 16, dtype=torch.float32)
+    wanted = claim.loss(first, target, **claim.options)
+    for dtype in (torch.bool, torch.int64, torch.uint8, torch.float64, torch.float16):
+        assert torch.equal(claim.loss(first, target.to(dtype), **claim.options), wanted)

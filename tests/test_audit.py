@@ -1,0 +1,75 @@
+"""Does the audit itself behave? Reports, arguments, and checks that did not run."""
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lossbook import bce
+from lossbook.audit import CHECKS, Card, Subject, audit, points_for
+from lossbook.catalogue import catalogue, find
+
+
+def test_report_in_every_form():
+    report = audit(F.binary_cross_entropy_with_logits, bce.spec(), checks=["value", "dtype kept", "rounding"])
+    assert not report.passed and report.failed() == ["value"]
+    assert "promised" in report["value"].detail and report["rounding"].passed is None
+    text, html, data = report.text(), report._repr_html_(), json.loads(report.json())
+    assert "NO" in text and "not run" in text and "lb-bad" in html and "lb-silent" in html
+    assert data["passed"] is False and data["numbers"]["float32"]["value"]["0.0"]["zeros"] > 0
+    with pytest.raises(KeyError, match="no check 'beauty'"): report["beauty"]
+
+
+@pytest.mark.parametrize("call,kind,words", [
+    (lambda: audit(42, bce.spec()), TypeError, "target: got int"),
+    (lambda: audit(F.softplus), TypeError, "spec: got NoneType"),
+    (lambda: audit(F.softplus, bce.spec(), checks=["beauty"]), ValueError, "checks: got beauty"),
+    (lambda: audit(F.softplus, bce.spec(), tier="huge"), ValueError, "tier: got 'huge'"),
+    (lambda: audit(F.softplus, bce.spec(), dtypes=["float8"]), ValueError, "dtype: got float8"),
+    (lambda: audit(F.softplus, bce.spec(), domain="scores"), ValueError, "domain: got 'scores'"),
+    (lambda: points_for("float32", tier="all"), ValueError, "tier: got 'all'"),
+])
+def test_bad_calls(call, kind, words):
+    with pytest.raises(kind, match=words): call()
+
+
+def test_a_loss_that_raises_has_failed():
+    def moody(x, y): raise RuntimeError("not today")
+    report = audit(moody, bce.spec(), checks=["value", "strides"])
+    assert report.failed() == ["strides", "value"] and "not today" in report["value"].detail
+
+
+def test_progress_names_every_check():
+    lines = []
+    audit(bce.claims()[0], checks=["value", "vmap"], progress=lines.append)
+    assert len(lines) == 2 and "vmap" in lines[1]
+
+
+def test_points_cover_what_they_say():
+    for dtype, count in (("float16", 63_488), ("bfloat16", 65_280)): assert points_for(dtype).numel() == count
+    full = points_for("float32", tier="full")
+    assert full.numel() == 2 * 255 * 2**13 + 2**22 + 1 and full.isfinite().all()
+    probs = points_for("float32", "probs")
+    assert (probs > 0).all() and (probs < 1).all() and probs.min() < 1e-40
+
+
+def test_catalogue_and_cards():
+    names = [c.name for c in catalogue()]
+    assert len(names) == len(set(names)) and find(names[0]).name == names[0]
+    with pytest.raises(KeyError, match="binary_cross_entropy"): find("binary_crossentropy")
+    for claim in catalogue():
+        card = dict(Card(claim).rows())
+        assert {"loss", "derivative", "convex", "proper", "source"} <= set(card) and "|" not in "".join(card.values()).replace("\\|", "")
+
+
+def test_a_spec_with_parameters_needs_their_values():
+    import sympy as sp
+
+    from lossbook.symbolic import Spec, softplus
+    x, y, g = sp.symbols("x y gamma", real=True)
+    spec = Spec("scaled", g * softplus(x), {x: "logit"}, {y: "target"}, {g: "scale"})
+    with pytest.raises(ValueError, match="gamma"): Subject(F.softplus, spec)
+    def doubled(z, t): return 2 * F.softplus(z)
+    assert audit(doubled, spec, parameters={"gamma": 2.0}, checks=["value"], fail_above=2**25).passed
+    assert set(CHECKS) >= {"value", "gradient"}
+    assert torch.is_grad_enabled()

@@ -1,0 +1,31 @@
+"""Do the laws that the chapters prove hold for the code?"""
+import pytest
+import torch
+from conftest import CLAIMS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+LAWS = [(claim, name) for claim in CLAIMS for name in claim.laws]
+LOGIT = st.floats(-700, 700, allow_nan=False)
+
+
+@pytest.mark.parametrize("claim,name", LAWS, ids=[f"{c.name}-{n}" for c, n in LAWS])
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(LOGIT, LOGIT, st.floats(0, 1, allow_subnormal=False)), min_size=1, max_size=8))
+def test_law(claim, name, rows):
+    a, b, t = torch.tensor(rows, dtype=torch.float64).T
+    claim.laws[name](lambda z, y: claim.loss(z, y, reduction="none", **claim.options), a, b, t)
+
+
+def test_every_logit_loss_states_laws():
+    assert [c.name for c in CLAIMS if c.domain == "logits" and not c.laws] == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.floats(0, 1))
+def test_label_smoothing_is_a_mixture_with_a_fair_coin(seed, epsilon):
+    from lossbook import binary_cross_entropy_with_logits as loss
+    torch.manual_seed(seed)
+    z, y = torch.randn(5, dtype=torch.float64) * 4, torch.rand(5, dtype=torch.float64)
+    mixed = (1 - epsilon) * loss(z, y, reduction="none") + epsilon * loss(z, torch.full_like(y, 0.5), reduction="none")
+    torch.testing.assert_close(loss(z, y, label_smoothing=epsilon, reduction="none"), mixed, rtol=1e-12, atol=1e-14)

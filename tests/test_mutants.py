@@ -1,0 +1,33 @@
+"""Do the checks bite? Each broken loss must be rejected by the named checks, and a correct one by none."""
+import pytest
+import torch
+from mutants import MUTANTS, right
+
+from lossbook import bce
+from lossbook.audit import CHECKS, audit
+
+
+@pytest.fixture(autouse=True)
+def grad_mode_is_restored():
+    yield
+    torch.set_grad_enabled(True)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_rejected(name):
+    m = MUTANTS[name]
+    report = audit(m.loss, bce.spec(), dtypes=[m.dtype], checks=m.caught_by, second=1e-5)
+    for check in m.caught_by: assert report[check].passed is False, f"{name} slips through {check!r}"
+    assert all(f.detail for f in report.findings)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_correct_loss_passes_every_numerical_check(dtype):
+    needs_more = {"autocast", "infinite logits", "reductions"}  # the plain formula has no promise for these
+    report = audit(right, bce.spec(), dtypes=[dtype], checks=[c for c in CHECKS if c not in needs_more], second=1e-5)
+    assert report.passed, report.text()
+
+
+def test_every_check_rejects_some_mutant():
+    caught = {check for m in MUTANTS.values() for check in m.caught_by}
+    assert set(CHECKS) - caught == set(), "a check that has never been seen to fail"

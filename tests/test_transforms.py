@@ -1,0 +1,75 @@
+"""Does it survive everything PyTorch does to functions?"""
+import copy
+import pickle
+
+import pytest
+import torch
+from conftest import DTYPES, each_claim, make_inputs
+
+from lossbook.audit import audit
+
+TRANSFORMS = ["dtype kept", "strides", "inputs unchanged", "grad mode", "empty batch", "reductions", "gradcheck",
+              "gradgradcheck", "vmap", "jvp", "forward over reverse", "compile", "export", "autocast"]
+
+
+@each_claim()
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transforms(claim, dtype, device):
+    report = audit(claim, dtypes=[dtype], checks=TRANSFORMS, device=device)
+    assert report.passed, report.text()
+
+
+@each_claim()
+def test_compile_with_every_option(claim):
+    first, target = make_inputs(claim, 6, 4, dtype=torch.float32)
+    options = dict(weight=torch.rand(4), mask=torch.rand(6, 4) < 0.7, label_smoothing=0.1, normalizer=torch.tensor(3.0), **claim.options)
+    compiled = torch.compile(claim.loss, fullgraph=True)
+    z, w = first.clone().requires_grad_(), first.clone().requires_grad_()
+    compiled(z, target, **options).backward()
+    claim.loss(w, target, **options).backward()
+    torch.testing.assert_close(z.grad, w.grad, rtol=1e-5, atol=0)
+
+
+@each_claim()
+def test_vmap_over_options(claim):
+    first, target = make_inputs(claim, 6, 4)
+    weight, mask = torch.rand(6, 4, dtype=torch.float64), torch.rand(6, 4) < 0.7
+    def one(z, t, w, m): return claim.loss(z, t, weight=w, mask=m, **claim.options)
+    got = torch.vmap(torch.func.grad(one))(first, target, weight, mask)
+    for row in range(6):
+        wanted = torch.func.grad(one)(first[row], target[row], weight[row], mask[row])
+        torch.testing.assert_close(got[row], wanted, rtol=1e-12, atol=0)
+
+
+@each_claim()
+def test_fake_and_meta_tensors(claim):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    with FakeTensorMode():
+        assert claim.loss(torch.rand(3), torch.rand(3), **claim.options).shape == ()
+    assert claim.loss(torch.rand(3, device="meta"), torch.rand(3, device="meta"), **claim.options).device.type == "meta"
+
+
+@each_claim()
+def test_channels_last_and_noncontiguous(claim):
+    first, target = make_inputs(claim, 2, 3, 4, 5, dtype=torch.float32)
+    wanted = claim.loss(first, target, reduction="none", **claim.options)
+    last = first.to(memory_format=torch.channels_last), target.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(claim.loss(*last, reduction="none", **claim.options), wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(claim.loss(first.mT, target.mT, reduction="none", **claim.options), wanted.mT, rtol=1e-6, atol=0)
+
+
+@each_claim()
+def test_module(claim):
+    first, target = make_inputs(claim, 6, 4, dtype=torch.float32)
+    weight = torch.rand(4)
+    module = claim.module(weight=weight, label_smoothing=0.1, **claim.options)
+    wanted = claim.loss(first, target, weight=weight, label_smoothing=0.1, **claim.options)
+    for same in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(same(first, target), wanted)
+    other = claim.module(weight=torch.zeros(4), label_smoothing=0.1, **claim.options)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(first, target), wanted)
+    assert "label_smoothing=0.1" in repr(module) and "weight=tensor[4]" in repr(module)
+    assert torch.equal(torch.compile(module, backend="aot_eager", fullgraph=True)(first, target), wanted)
+    mask = torch.rand(6, 4) < 0.5
+    assert torch.equal(module(first, target, mask=mask), claim.loss(first, target, weight=weight, label_smoothing=0.1, mask=mask, **claim.options))
