@@ -11,7 +11,7 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['DTYPES', 'check_floating', 'check_tensor', 'check_shape', 'check_broadcast', 'check_constant', 'check_mask',
-           'check_choice', 'check_number', 'can_read', 'check_range', 'working_dtypes']
+           'check_choice', 'check_number', 'can_read', 'check_range', 'constant', 'working_dtypes']
 
 # %% ../nbs/foundations/arguments.ipynb #c005
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -117,6 +117,11 @@ def check_range(
         raise ValueError(f"{name}: got the value {bad:g}, expected values in [{low:g}, {top}")
 
 # %% ../nbs/foundations/arguments.ipynb #c016
+def constant(value: float) -> float:
+    "The same number, fixed when the caller is compiled: a new value compiles anew."
+    return float.fromhex(float(value).hex())
+
+# %% ../nbs/foundations/arguments.ipynb #c019
 def working_dtypes(logits: Tensor) -> tuple[torch.dtype, torch.dtype]:
     """The dtype to compute in and the dtype of the result.
 

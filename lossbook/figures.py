@@ -129,6 +129,7 @@ def value_and_gradient(
     torch_value: dict | None = None,
     torch_gradient: dict | None = None,
     symbol: str = "x",
+    xlabel: str | None = None,
 ) -> Picture:
     """Loss and derivative over the logit for several targets.
 
@@ -137,7 +138,7 @@ def value_and_gradient(
         value, gradient: label (such as "y = 1") -> exact values at x.
         torch_value, torch_gradient: the same labels -> PyTorch's float32 values, drawn dashed;
             optional.
-        symbol: the name of the horizontal axis.
+        symbol, xlabel: the name of the logit, or the whole text of the horizontal axis.
     """
     figure, axes = panels(2, height=2.3, sharex=True)
     colours = ["blue", "orange", "green", "purple", "gold"]
@@ -148,7 +149,7 @@ def value_and_gradient(
         if other:
             lines |= {f"{k}, PyTorch": (v, "ink", "dashed") for k, v in other.items()}
         curves(axis, x, lines, title=title, legend="best" if axis is axes[0] else None)
-    axes[-1].set_xlabel(f"logit ${symbol}$")
+    axes[-1].set_xlabel(xlabel or f"logit ${symbol}$")
     return finish(figure)
 
 # %% ../nbs/foundations/figures.ipynb #c017

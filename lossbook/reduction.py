@@ -13,6 +13,7 @@ from lossbook.arguments import (
     check_number,
     check_range,
     check_tensor,
+    constant,
 )
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -117,7 +118,7 @@ def reduce(
     if reduction == "sum":
         return total.to(dtype)
     if normalizer is not None:
-        return (total / normalizer).to(dtype)
+        return (total / (normalizer if isinstance(normalizer, Tensor) else constant(normalizer))).to(dtype)
     if count is None and mask is None:
         return (total / max(loss.numel(), 1)).to(dtype)
     if count is None:

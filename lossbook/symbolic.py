@@ -160,7 +160,8 @@ class Spec:
 
     def __post_init__(self):
         known = {*self.variables, *self.targets, *self.parameters}
-        unknown = self.expression.free_symbols - known
+        known |= {k.label for k in known if isinstance(k, sp.IndexedBase)}
+        unknown = {f for f in self.expression.free_symbols if isinstance(f, sp.Symbol)} - known
         if unknown:
             raise ValueError(
                 f"spec {self.name!r}: the expression has symbols without a meaning: {sorted(map(str, unknown))}"
@@ -219,19 +220,16 @@ class Equation:
         expression: a sympy expression, or a `Spec`.
         tag: the number printed beside it.
         left: TeX for the left side of the equals sign.
+        as_written: keep the order of the terms of an unevaluated expression.
     """
 
-    def __init__(self, expression, tag: int, left: str = "L"):
-        self.expression, self.tag, self.left = (
-            expression.expression if isinstance(expression, Spec) else expression,
-            tag,
-            left,
-        )
+    def __init__(self, expression, tag: int, left: str = "L", *, as_written: bool = False):
+        self.expression = expression.expression if isinstance(expression, Spec) else expression
+        self.tag, self.left, self.order = tag, left, "none" if as_written else None
 
     def _repr_markdown_(self) -> str:
-        return (
-            f"$$\n{self.left} = {sp.latex(self.expression, order='none')} \\tag{{{self.tag}}}\n$$"
-        )
+        right = sp.latex(self.expression, order=self.order)
+        return f"$$\n{self.left} = {right} \\tag{{{self.tag}}}\n$$"
 
     def __repr__(self) -> str:
         return f"{self.left} = {self.expression}"
