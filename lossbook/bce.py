@@ -6,16 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lossbook.arguments import (
-    check_broadcast,
-    check_floating,
-    check_mask,
-    check_number,
-    check_range,
-    check_shape,
-    check_tensor,
-    working_dtypes,
-)
+from .arguments import check_broadcast, check_floating, check_mask, check_number
+from .arguments import check_range, check_shape, check_tensor, constant, working_dtypes
 from .criterion import Criterion
 from .reduction import check_reduction, fill_masked, reduce, scale
 
@@ -67,7 +59,8 @@ def _prepare(name: str, first, target, weight, label_smoothing, mask, reduction,
     y = fill_masked(target, mask).to(compute)
     check_range("target", y, 0, 1)
     if label_smoothing:
-        y = y * (1 - label_smoothing) + label_smoothing / 2
+        eps = constant(label_smoothing)
+        y = y * (1 - eps) + eps / 2
     return fill_masked(first, mask).to(compute), y, result
 
 # %% ../nbs/likelihood/bce.ipynb #c040
@@ -160,7 +153,8 @@ def binary_cross_entropy(
 ) -> Tensor:
     """Binary cross-entropy of probabilities, -y log p - (1 - y) log(1 - p).
 
-    If you have logits, use `binary_cross_entropy_with_logits`. The same values as `torch.nn.functional.binary_cross_entropy`, without its cap at 100.
+    If you have logits, use `binary_cross_entropy_with_logits`. The same values as
+    `torch.nn.functional.binary_cross_entropy`, without its cap at 100.
 
     Args:
         probs: any shape; numbers in [0, 1], float16, bfloat16, float32 or float64. Logits in [0,
