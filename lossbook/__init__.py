@@ -7,7 +7,8 @@ their documentation."""
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['BCELoss', 'BCEWithLogitsLoss', 'binary_cross_entropy', 'binary_cross_entropy_with_logits']
+__all__ = ['BCELoss', 'BCEWithLogitsLoss', 'CrossEntropyLoss', 'SigmoidFocalLoss', 'SoftmaxFocalLoss', 'binary_cross_entropy',
+           'binary_cross_entropy_with_logits', 'cross_entropy', 'sigmoid_focal_loss', 'softmax_focal_loss']
 
 # %% ../nbs/evidence/api.ipynb #c004
 __version__ = "0.1.0"
@@ -21,9 +22,24 @@ from lossbook.bce import (
 )
 
 # %% ../nbs/evidence/api.ipynb #c006
+from .cross_entropy import CrossEntropyLoss, cross_entropy
+from lossbook.focal import (
+    SigmoidFocalLoss,
+    SoftmaxFocalLoss,
+    sigmoid_focal_loss,
+    softmax_focal_loss,
+)
+
+# %% ../nbs/evidence/api.ipynb #c007
 _all_ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "SigmoidFocalLoss",
+    "SoftmaxFocalLoss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "sigmoid_focal_loss",
+    "softmax_focal_loss",
 ]

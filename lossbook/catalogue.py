@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-CHAPTERS = ("bce",)  # modules with a function `claims`, in the order of the book
+CHAPTERS = ("bce", "cross_entropy", "focal")  # modules with a function `claims`, in the order of the book
 
 
 def catalogue() -> list:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from .audit import Subject, compare, measure, points_for
+from .audit import Subject, make_subject, measure, points_for
 from .catalogue import catalogue
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -15,15 +15,17 @@ __all__ = ['DTYPES', 'second_error', 'take_ledger', 'number', 'headline']
 
 # %% ../nbs/evidence/ledger.ipynb #c011
 def second_error(subject: Subject) -> dict:
-    "Worst relative error of the second derivative in float32 for |logit| <= 87, and where; and how many results are 0 or NaN."
+    "Worst error of the second derivative in float32 for |logit| <= 87 beside its terms, and where; and how many results are 0 or NaN."
     points = points_for("float32", subject.domain, "full")
     points = points[points.abs() <= 87]
     worst = {"relative": 0.0, "at": 0.0, "broken": 0}
     for target in (0.0, 1.0):
         got = subject.run(points, torch.full_like(points, target), order=2)[2].double()
         truth = torch.from_numpy(subject.truth("second", points.double(), target, "float32").copy())
-        relative = ((got - truth) / truth).abs()
-        broken = (got == 0) | ~got.isfinite()
+        size = torch.from_numpy(subject.term_size("second", points.double(), target).copy())
+        normal = size >= torch.finfo(torch.float32).tiny  # a subnormal result has fewer digits
+        relative = torch.where(normal, (got - truth).abs() / size, 0.0)
+        broken = ((got == 0) & normal & (truth.abs() > size / 1000)) | ~got.isfinite()
         worst["broken"] += int(broken.sum())
         where = int(torch.where(broken, 1.0, relative).argmax())
         if not relative[where] < worst["relative"]:
@@ -47,13 +49,7 @@ def take_ledger(tier: str = "full", progress=lambda line: None) -> dict:
         for who, function in (("lossbook", claim.loss), ("PyTorch", claim.torch)):
             if function is None:
                 continue
-            subject = Subject(
-                function,
-                claim.spec,
-                domain=claim.domain,
-                options=claim.options if who == "lossbook" else {},
-                parameters=claim.parameters,
-            )
+            subject = make_subject(claim, None if who == "lossbook" else function)
             for dtype in DTYPES:
                 progress(f"{claim.name}, {who}, {dtype}")
                 second = second_error(subject) if dtype == "float32" and claim.second else None

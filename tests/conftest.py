@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from lossbook.audit import Subject
+from lossbook.audit import make_subject
 from lossbook.catalogue import catalogue
 
 CLAIMS = catalogue()
@@ -15,15 +15,23 @@ def each_claim(select=lambda claim: True):
     return pytest.mark.parametrize("claim", chosen, ids=[c.name for c in chosen])
 
 
+def pointwise(claim): return claim.kind == "pointwise"
+def of_rows(claim): return claim.kind == "softmax"
+
+
 def subject_of(claim, loss=None):
     "The claim as a subject of the audit, or another callable held to the same spec."
-    return Subject(loss or claim.loss, claim.spec, domain=claim.domain,
-                   options={} if loss else claim.options, parameters=claim.parameters)
+    return make_subject(claim, loss)
 
 
 def make_inputs(claim, *shape, dtype=torch.float64, device="cpu", seed=0, soft=False):
-    "Ordinary first arguments and targets for a claim."
+    "Ordinary first arguments and targets for a claim. For losses of rows, five classes in dim 1 and class indices."
     generator = torch.Generator().manual_seed(seed)
+    if claim.kind == "softmax":
+        first = torch.randn((*shape[:1], 5, *shape[1:]) if shape else (5,), generator=generator, dtype=torch.float64) * 3
+        target = torch.randint(0, 5, shape, generator=generator)
+        if soft: target = torch.softmax(torch.randn(first.shape, generator=generator, dtype=torch.float64), 1).to(dtype)
+        return first.to(device, dtype), target.to(device)
     first = torch.randn(shape, generator=generator, dtype=torch.float64) * 3
     first = torch.sigmoid(first) if claim.domain == "probs" else first
     target = torch.rand(shape, generator=generator, dtype=torch.float64)

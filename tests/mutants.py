@@ -1,6 +1,6 @@
 """Broken losses, one per kind of bug found in the field, each with the check of the audit that must reject it.
 
-All claim to be binary cross-entropy with logits. The comment says where the bug lives, or lived.
+They claim to be binary cross-entropy with logits, or cross-entropy of rows. The comment says where the bug lives, or lived.
 """
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ class Mutant:
     loss: Callable
     caught_by: tuple[str, ...]
     dtype: str = "float32"
+    kind: str = "pointwise"
 
 
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(*caught_by: str, dtype: str = "float32"):
+def mutant(*caught_by: str, dtype: str = "float32", kind: str = "pointwise"):
     "Register a broken loss."
     def add(function):
-        MUTANTS[function.__name__] = Mutant(function, caught_by, dtype)
+        MUTANTS[function.__name__] = Mutant(function, caught_by, dtype, kind)
         return function
     return add
 
@@ -256,3 +257,90 @@ def depends_on_numpy(x, y): return right(x, y) + float(x.detach().numpy().sum() 
 
 @mutant("forward over reverse", "jvp")
 def no_forward_mode(x, y): return _CancellingGradient.apply(x, y)
+
+
+# -- rows: a softmax over classes --------------------------------------------
+
+
+def rows(*caught_by: str, dtype: str = "float32"): return mutant(*caught_by, dtype=dtype, kind="softmax")
+def pick(table: Tensor, label: Tensor) -> Tensor: return table.gather(1, label.unsqueeze(1)).squeeze(1)
+def dense(x: Tensor, label: Tensor) -> Tensor: return torch.zeros_like(x).scatter(1, label.unsqueeze(1), 1.0)
+
+
+@rows("finite", "infinite logits")
+def log_of_softmax(x, t): return -torch.log(pick(torch.softmax(x, 1), t))
+
+
+@rows("finite")
+def one_hot_times_log(x, t):  # 0 * -inf on a right answer
+    return -(dense(x, t) * torch.log(torch.softmax(x, 1))).sum(1)
+
+
+@rows("finite", "offsets")
+def softmax_without_a_shift(x, t): return torch.log(torch.exp(x).sum(1)) - pick(x, t)
+
+
+@rows("dead gradient", "cap")
+def clamped_softmax(x, t):  # the note's CELoss
+    return -torch.log(pick(torch.softmax(x, 1).clamp(1e-4, 1.0), t))
+
+
+@rows("false zeros", "value", "gradients sum to 0")
+def log_softmax(x, t):  # F.cross_entropy
+    return F.cross_entropy(x, t, reduction="none")
+
+
+@rows("infinite logits")
+def nearly_one_hot(x, t):  # kornia: off-targets are 1e-6, not 0
+    y = t if t.is_floating_point() else dense(x, t)
+    return -((y + 1e-6) * F.log_softmax(x, 1)).sum(1)
+
+
+@rows("soft targets")
+def soft_rows_by_their_largest_class(x, t):
+    return F.cross_entropy(x, t.argmax(1) if t.dim() == x.dim() else t, reduction="none")
+
+
+@rows("soft targets")
+def indices_only(x, t): return F.cross_entropy(x, t.long(), reduction="none")
+
+
+@rows("strides")
+def rows_of_a_matrix_only(x, t): return F.cross_entropy(x.view(-1, x.shape[-1]), t.view(-1), reduction="none")
+
+
+@rows("value", "gradient")
+def normalised_over_the_batch(x, t): return -pick(F.log_softmax(x, 0), t)
+
+
+@rows("value")
+def half_a_bit_off(x, t): return F.cross_entropy(x, t, reduction="none") + 1e-5
+
+
+@rows("rounding", dtype="bfloat16")
+def rows_in_16_bits(x, t):
+    m = x.amax(1, keepdim=True)
+    return torch.log(torch.exp(x - m).sum(1)) - pick(x - m, t)
+
+
+class _CancellingRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, t):
+        ctx.save_for_backward(x, t)
+        return F.cross_entropy(x, t, reduction="none")
+
+    @staticmethod
+    def backward(ctx, g):
+        x, t = ctx.saved_tensors
+        return g.unsqueeze(1) * (torch.softmax(x, 1) - dense(x, t)), None
+
+
+@rows("gradient", "vmap", "jvp", "forward over reverse")
+def softmax_minus_one_hot(x, t):  # the gradient as the paper prints it
+    return _CancellingRows.apply(x, t)
+
+
+@rows("offsets")
+def shifted_by_the_mean(x, t):  # a shift that does not bound the exponent
+    d = x - x.mean(1, keepdim=True).to(torch.bfloat16).to(x.dtype)
+    return torch.log(torch.exp(d).sum(1)) - pick(d, t)

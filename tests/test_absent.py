@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
-from conftest import DTYPES, each_claim, make_inputs
+from conftest import DTYPES, each_claim, make_inputs, of_rows, pointwise
 
 BAD = (math.nan, math.inf, -math.inf)
 
 
-@each_claim()
+@each_claim(pointwise)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", BAD)
 def test_masked_elements_may_hold_anything(claim, dtype, bad, device):
@@ -29,7 +29,7 @@ def test_masked_elements_may_hold_anything(claim, dtype, bad, device):
 @each_claim()
 def test_an_unmasked_nan_is_not_hidden(claim):
     first, target = make_inputs(claim, 4)
-    first[1] = math.nan
+    first[1] = math.nan  # one element, or one row
     losses = claim.loss(first, target, reduction="none", **claim.options)
     assert losses.isnan().tolist() == [False, True, False, False] and claim.loss(first, target, **claim.options).isnan()
 
@@ -45,7 +45,7 @@ def test_nothing_to_average_gives_zero(claim, dtype):
         assert loss == 0 and loss.dtype == first.dtype and (first.grad == 0).all()
 
 
-@each_claim(lambda c: c.domain == "logits")
+@each_claim(lambda c: c.domain == "logits" and pointwise(c))
 def test_weight_zero_wins_over_an_infinite_loss(claim):
     z = torch.tensor([math.inf, 1.0], requires_grad=True)
     loss = claim.loss(z, torch.zeros(2), weight=torch.tensor([0.0, 1.0]), reduction="sum", **claim.options)
@@ -53,7 +53,7 @@ def test_weight_zero_wins_over_an_infinite_loss(claim):
     assert loss.isfinite() and z.grad[0] == 0 and z.grad[1] > 0
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_denominators(claim):
     first, target = make_inputs(claim, 8)
     mask = torch.arange(8) < 6
@@ -66,9 +66,63 @@ def test_denominators(claim):
     assert mean(weight=torch.full((8,), 2.0, dtype=torch.float64)) == pytest.approx(2 * each.mean().item(), rel=1e-12)
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_targets_of_every_type_agree(claim):
     first, target = make_inputs(claim, 16, dtype=torch.float32)
     wanted = claim.loss(first, target, **claim.options)
     for dtype in (torch.bool, torch.int64, torch.uint8, torch.float64, torch.float16):
         assert torch.equal(claim.loss(first, target.to(dtype), **claim.options), wanted)
+
+
+@each_claim(of_rows)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", BAD)
+def test_rows_that_do_not_count_may_hold_anything(claim, dtype, bad, device):
+    first, target = make_inputs(claim, 8, dtype=getattr(torch, dtype), device=device)
+    mask = torch.arange(8, device=device) % 3 > 0
+    spoiled = torch.where(mask[:, None], first, bad)
+    wanted = claim.loss(first[mask], target[mask], **claim.options)
+    for how in (dict(mask=mask), dict(ignore_index=-7)):
+        z = spoiled.clone().requires_grad_()
+        labels = torch.where(mask, target, -7) if "ignore_index" in how else torch.where(mask, target, 999)
+        loss = claim.loss(z, labels, **how, **claim.options)
+        loss.backward()
+        torch.testing.assert_close(loss, wanted, rtol=1e-2 if dtype in ("float16", "bfloat16") else 1e-5, atol=0)
+        assert (z.grad[~mask] == 0).all() and z.grad.isfinite().all()
+        assert (claim.loss(z, labels, reduction="none", **how, **claim.options)[~mask] == 0).all()
+
+
+@each_claim(of_rows)
+def test_a_class_at_minus_infinity_is_not_there(claim):
+    z, label = make_inputs(claim, 16)
+    label = label % 4
+    for eps in (0.0, 0.1):
+        masked = z.clone()
+        masked[:, 4] = -math.inf
+        masked.requires_grad_()
+        loss = claim.loss(masked, label, label_smoothing=eps, **claim.options)
+        loss.backward()
+        torch.testing.assert_close(loss, claim.loss(z[:, :4], label, label_smoothing=eps, **claim.options), rtol=1e-12, atol=0)
+        assert (masked.grad[:, 4] == 0).all() and masked.grad.isfinite().all()
+
+
+@each_claim(of_rows)
+def test_one_class_costs_nothing(claim):
+    z = torch.tensor([[3.0], [-3.0]], requires_grad=True)
+    loss = claim.loss(z, torch.zeros(2, dtype=torch.int64), reduction="none", **claim.options)
+    loss.sum().backward()
+    assert loss.tolist() == [0, 0] and z.grad.flatten().tolist() == [0, 0]
+
+
+@each_claim(of_rows)
+def test_denominators_of_rows(claim):
+    z, label = make_inputs(claim, 12)
+    weight = torch.tensor([1.0, 2.0, 0.5, 4.0, 0.0], dtype=torch.float64)
+    label = label.clone().index_fill_(0, torch.tensor([3]), -100)
+    each = claim.loss(z, label, weight=weight, reduction="none", **claim.options)
+    counts = weight[label.clamp(min=0)] * (label >= 0)
+    def mean(**options): return claim.loss(z, label, **options, **claim.options).item()
+    assert mean(weight=weight) == pytest.approx((each.sum() / counts.sum()).item(), rel=1e-12)
+    assert mean(weight=weight, normalizer=12) == pytest.approx(each.sum().item() / 12, rel=1e-12)
+    assert mean(mask=torch.zeros(12, dtype=torch.bool)) == 0
+    assert claim.loss(z, label * 0 + 4, weight=weight, **claim.options) == 0  # all weight is 0: nothing to average

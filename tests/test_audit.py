@@ -16,7 +16,7 @@ def test_report_in_every_form():
     assert "promised" in report["value"].detail and report["rounding"].passed is None
     text, html, data = report.text(), report._repr_html_(), json.loads(report.json())
     assert "NO" in text and "not run" in text and "lb-bad" in html and "lb-silent" in html
-    assert data["passed"] is False and data["numbers"]["float32"]["value"]["0.0"]["zeros"] > 0
+    assert data["passed"] is False and data["numbers"]["float32"]["value"]["target 0"]["zeros"] > 0
     with pytest.raises(KeyError, match="no check 'beauty'"): report["beauty"]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
-from conftest import each_claim, subject_of
+from conftest import each_claim, of_rows, pointwise, subject_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,11 +25,11 @@ def test_known_constants():
         assert abs(mpmath.mpf(digits) - mpmath.mpf(ball.mid().str(28, radius=False))) < mpmath.mpf("1e-26")
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_against_mpmath_with_many_digits(claim):
     "The textbook form in mpmath at 20 000 bits shares nothing with the stable form in Arb."
     subject = subject_of(claim)
-    textbook = claim.spec.textbook
+    textbook = claim.spec.textbook.subs({s: sp.nsimplify(claim.parameters[s.name], rational=True) for s in claim.spec.parameters})
     with mpmath.workprec(20_000):
         for target in (0, 1, 0.25):
             for which, expression in (("value", textbook), ("gradient", textbook.diff(subject.variable)), ("second", textbook.diff(subject.variable, 2))):
@@ -42,7 +42,7 @@ def test_against_mpmath_with_many_digits(claim):
                     assert abs(got - other) <= abs(other) * mpmath.mpf(2) ** -52 + mpmath.mpf(2) ** -1074, (which, target, point)
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_a_higher_precision_stays_inside_the_ball(claim):
     subject = subject_of(claim)
     enclosure = exact.Enclosure(subject.value, subject.symbols)
@@ -51,7 +51,7 @@ def test_a_higher_precision_stays_inside_the_ball(claim):
         assert rough.contains(fine.mid())
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_the_fast_reference_is_bounded(claim):
     "The float64 reference of the float32 audit is far below a thousandth of an ulp of float32."
     from lossbook.audit import points_for
@@ -128,3 +128,17 @@ def test_rewriting_changes_no_value(value):
     messy = sp.log(1 - sigmoid(x)) + 3 * sp.log(sigmoid(2 * x)) - (softplus(x) - x)
     before, after = exact.Enclosure(messy, [x], max_bits=1 << 17), exact.Enclosure(rewrite_stable(messy), [x])
     assert before.decide(value, dtype="float32").overlaps(after.decide(value, dtype="float32"))
+
+
+@each_claim(of_rows)
+def test_the_reference_of_rows_is_bounded(claim):
+    "Against enclosures of the expanded spec, in ulp of float32: far below a thousandth."
+    generator = torch.Generator().manual_seed(0)
+    for n in (2, 3, 5):
+        value, slopes = subject_of(claim).enclosures(n)
+        for size in (1, 20, 300):
+            rows = (torch.randn(10, n, generator=generator) * size).double()
+            losses, gradients = claim.reference(rows, torch.zeros(10, dtype=torch.int64))
+            for row, loss, gradient in zip(rows.tolist(), losses.tolist(), gradients.tolist()):
+                assert value.error(loss, *row, dtype="float32") < 1e-3
+                for enclosure, g in zip(slopes, gradient): assert enclosure.error(g, *row, dtype="float32") < 1e-3

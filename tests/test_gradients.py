@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
-from conftest import each_claim, make_inputs, subject_of
+from conftest import each_claim, make_inputs, of_rows, pointwise, subject_of
 
 from lossbook import exact
 from lossbook.audit import audit, points_for
@@ -16,7 +16,7 @@ def term_size(expression, symbols):
     return exact.reference64(sum(sp.Abs(t) for t in sp.Add.make_args(sp.expand(expression))), symbols)
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_soft_targets_in_ulp_of_their_terms(claim):
     subject = subject_of(claim)
     points = points_for("float32", claim.domain, "quick")
@@ -38,7 +38,7 @@ def test_second_derivative(claim):
     assert report.passed, report.text()
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_target_and_weight_are_differentiable(claim):
     first, target = make_inputs(claim, 3, 4, soft=True)
     first = first.clamp(0.05, 0.95) if claim.domain == "probs" else first
@@ -56,7 +56,7 @@ def test_pos_weight_is_differentiable():
     assert torch.autograd.gradcheck(loss, (z, w)) and torch.autograd.gradgradcheck(loss, (z, w))
 
 
-@each_claim(lambda c: c.domain == "logits")
+@each_claim(lambda c: c.domain == "logits" and pointwise(c))
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_gradient_at_zero_is_one_half(claim, target):
     "The two branches of the stable form meet at 0; the derivative there must come from one of them, whole."
@@ -64,3 +64,29 @@ def test_gradient_at_zero_is_one_half(claim, target):
     (slope,) = torch.autograd.grad(claim.loss(z, torch.tensor([target]), **claim.options), z)
     truth = exact.Enclosure(subject_of(claim).gradient, subject_of(claim).symbols).decide(0.0, target)
     assert slope.item() == pytest.approx(float(truth.mid()), rel=1e-6)
+
+
+@each_claim(of_rows)
+def test_soft_rows_and_class_weights_are_differentiable(claim):
+    first, target = make_inputs(claim, 3, soft=True)
+    weight = torch.rand(5, dtype=torch.float64) + 0.5
+    def loss(z, t, w): return claim.loss(z, t.clamp(0, 1), weight=w, reduction="none", **claim.options)
+    inputs = tuple(v.clone().requires_grad_() for v in (first, target, weight))
+    assert torch.autograd.gradcheck(loss, inputs) and torch.autograd.gradgradcheck(loss, inputs)
+
+
+@each_claim(of_rows)
+def test_soft_rows_in_ulp_of_their_terms(claim):
+    "The gradient p - y of a soft row cancels; it is measured by the size of its terms, for every class."
+    generator = torch.Generator().manual_seed(0)
+    for size in (1.0, 5.0, 20.0):
+        z = torch.randn(500, 10, generator=generator) * size
+        y = torch.softmax(torch.randn(500, 10, generator=generator) * 2, 1)
+        wide, each = z.double(), []
+        for c in range(10): each.append(claim.reference(wide, torch.full((500,), c)))
+        value = sum(y[:, c].double() * v for c, (v, _) in enumerate(each))
+        slope = sum(y[:, c, None].double() * g for c, (_, g) in enumerate(each))
+        terms = sum(y[:, c, None].double() * g.abs() for c, (_, g) in enumerate(each))
+        got, gradient = subject_of(claim).run(z, y)
+        assert exact.ulp_error(got, value.numpy(), "float32").max() <= claim.promise["float32"][0]
+        assert exact.ulp_error(gradient, slope.numpy(), "float32", terms.numpy()).max() <= claim.promise["float32"][1]

@@ -18,9 +18,9 @@ from lossbook.figures import PALETTE
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 PARTS = {p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS}
-CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence")]
+CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem != "nan"]  # a page about failures, not about a loss
 SECTIONS = ["Definition", "Derivation", "Where the textbook form breaks", "Implementation", "Checks", "Shape", "In use", "What the note said", "Exercises", "References"]
-PROVING = {"symbolic", "exact", "figures", "audit", "records", "catalogue", "ledger"}
+PROVING = {"symbolic", "exact", "figures", "audit", "rows", "records", "catalogue", "ledger"}
 
 
 def cells(path): return json.loads(path.read_text())["cells"]

@@ -1,11 +1,12 @@
 """Do the laws that the chapters prove hold for the code?"""
 import pytest
 import torch
-from conftest import CLAIMS
+from conftest import CLAIMS, of_rows, pointwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-LAWS = [(claim, name) for claim in CLAIMS for name in claim.laws]
+LAWS = [(claim, name) for claim in CLAIMS if pointwise(claim) for name in claim.laws]
+ROW_LAWS = [(claim, name) for claim in CLAIMS if of_rows(claim) for name in claim.laws]
 LOGIT = st.floats(-700, 700, allow_nan=False)
 
 
@@ -15,6 +16,15 @@ LOGIT = st.floats(-700, 700, allow_nan=False)
 def test_law(claim, name, rows):
     a, b, t = torch.tensor(rows, dtype=torch.float64).T
     claim.laws[name](lambda z, y: claim.loss(z, y, reduction="none", **claim.options), a, b, t)
+
+
+@pytest.mark.parametrize("claim,name", ROW_LAWS, ids=[f"{c.name}-{n}" for c, n in ROW_LAWS])
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), rows=st.integers(1, 6), classes=st.integers(2, 12), size=st.floats(0.01, 300))
+def test_law_of_rows(claim, name, seed, rows, classes, size):
+    generator = torch.Generator().manual_seed(seed)
+    a, b, y = torch.randn(3, rows, classes, generator=generator, dtype=torch.float64)
+    claim.laws[name](lambda z, t: claim.loss(z, t, reduction="none", **claim.options), a * size, b * size, torch.softmax(y * 2, 1))
 
 
 def test_every_logit_loss_states_laws():

@@ -4,7 +4,7 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import each_claim, make_inputs
+from conftest import each_claim, make_inputs, of_rows, pointwise
 
 import lossbook
 
@@ -20,7 +20,7 @@ def weights_for(shape, kind, dtype):
     return picked.to(dtype)
 
 
-@each_claim(lambda c: c.torch is not None)
+@each_claim(lambda c: c.torch is not None and pointwise(c))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d)[6:])
 def test_every_combination_of_options(claim, shape, dtype):
@@ -44,7 +44,7 @@ def test_every_combination_of_options(claim, shape, dtype):
         torch.testing.assert_close(z.grad, w.grad, rtol=tolerance, atol=tolerance)
 
 
-@each_claim(lambda c: c.torch is not None)
+@each_claim(lambda c: c.torch is not None and pointwise(c))
 def test_float64_agrees_to_twelve_digits(claim):
     first, target = make_inputs(claim, 4096, soft=True, seed=3)
     first = first.clamp(-15, 15) if claim.domain == "logits" else first.clamp(1e-3, 0.999)
@@ -79,3 +79,44 @@ def test_softplus_in_float64():
     from lossbook.stable import softplus
     v = torch.tensor([21.0], dtype=torch.float64)
     assert F.softplus(v) == 21 and softplus(v).item() == pytest.approx(21 + 7.582560422e-10, abs=1e-15)
+
+
+@each_claim(lambda c: c.torch is not None and of_rows(c))
+@pytest.mark.parametrize("shape", [(), (7,), (3, 4), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: str(d)[6:])
+@pytest.mark.parametrize("soft", [False, True], ids=["index", "soft"])
+def test_every_combination_of_options_of_rows(claim, shape, dtype, soft):
+    if soft and not shape: shape = (1,)
+    first, target = make_inputs(claim, *shape, dtype=dtype, soft=soft)
+    first = first.clamp(-3, 3)
+    weight = torch.rand(5, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.5
+    for reduction, w, eps, ignore in product(("none", "mean", "sum"), (None, weight.to(dtype)), (0.0, 0.2), (-100, 1)):
+        if soft and ignore != -100: continue
+        z, v = first.clone().requires_grad_(), first.float().requires_grad_() if first.element_size() == 2 else first.clone().requires_grad_()
+        ours = claim.loss(z, target, weight=w, label_smoothing=eps, ignore_index=ignore, reduction=reduction)
+        wide = target.to(v.dtype) if soft else target
+        theirs = claim.torch(v, wide, weight=None if w is None else w.to(v.dtype), label_smoothing=eps, ignore_index=ignore, reduction=reduction)
+        if reduction == "mean" and soft and w is not None:  # the stated deviation: PyTorch divides weighted soft targets by N
+            rows = target.double().movedim(1, -1).reshape(-1, 5)
+            theirs = theirs * (len(rows) / (rows @ w.double()).sum()).to(theirs)
+        if not soft and reduction == "mean" and (target == ignore).all(): continue  # NaN there, 0 here
+        tolerance = TOLERANCE[dtype] * 2
+        torch.testing.assert_close(ours.to(v.dtype), theirs, rtol=tolerance, atol=tolerance)
+        ours.sum().backward()
+        theirs.sum().backward()
+        torch.testing.assert_close(z.grad.to(v.dtype), v.grad, rtol=tolerance, atol=tolerance)
+
+
+@each_claim(of_rows)
+def test_three_ways_to_write_a_label_agree_under_every_option(claim):
+    "Within an ulp: index, one-hot (bool, integer, float), also with weights, smoothing, masked classes and a mask."
+    z, label = make_inputs(claim, 64, dtype=torch.float32)
+    z[:, 4] = torch.where(label == 4, z[:, 4], -torch.inf)
+    onehot = F.one_hot(label, 5)
+    weight, mask = torch.rand(5) + 0.5, torch.rand(64) < 0.8
+    for w, eps, m, reduction in product((None, weight), (0.0, 0.1), (None, mask), ("none", "mean", "sum")):
+        options = dict(weight=w, label_smoothing=eps, mask=m, reduction=reduction, **claim.options)
+        wanted = claim.loss(z, label, **options)
+        assert wanted.isfinite().all()
+        for other in (onehot, onehot.bool(), onehot.float(), onehot.double()):
+            torch.testing.assert_close(claim.loss(z, other, **options), wanted, rtol=4 * 2.0**-23, atol=0)

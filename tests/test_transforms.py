@@ -4,12 +4,12 @@ import pickle
 
 import pytest
 import torch
-from conftest import DTYPES, each_claim, make_inputs
+from conftest import DTYPES, each_claim, make_inputs, of_rows, pointwise
 
 from lossbook.audit import audit
 
 TRANSFORMS = ["dtype kept", "strides", "inputs unchanged", "grad mode", "empty batch", "reductions", "gradcheck",
-              "gradgradcheck", "vmap", "jvp", "forward over reverse", "compile", "export", "autocast"]
+              "gradgradcheck", "vmap", "jvp", "forward over reverse", "compile", "export", "autocast", "gradients sum to 0", "offsets"]
 
 
 @each_claim()
@@ -19,7 +19,7 @@ def test_transforms(claim, dtype, device):
     assert report.passed, report.text()
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_compile_with_every_option(claim):
     first, target = make_inputs(claim, 6, 4, dtype=torch.float32)
     options = dict(weight=torch.rand(4), mask=torch.rand(6, 4) < 0.7, label_smoothing=0.1, normalizer=torch.tensor(3.0), **claim.options)
@@ -30,7 +30,7 @@ def test_compile_with_every_option(claim):
     torch.testing.assert_close(z.grad, w.grad, rtol=1e-5, atol=0)
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_vmap_over_options(claim):
     first, target = make_inputs(claim, 6, 4)
     weight, mask = torch.rand(6, 4, dtype=torch.float64), torch.rand(6, 4) < 0.7
@@ -49,7 +49,7 @@ def test_fake_and_meta_tensors(claim):
     assert claim.loss(torch.rand(3, device="meta"), torch.rand(3, device="meta"), **claim.options).device.type == "meta"
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_channels_last_and_noncontiguous(claim):
     first, target = make_inputs(claim, 2, 3, 4, 5, dtype=torch.float32)
     wanted = claim.loss(first, target, reduction="none", **claim.options)
@@ -58,7 +58,7 @@ def test_channels_last_and_noncontiguous(claim):
     torch.testing.assert_close(claim.loss(first.mT, target.mT, reduction="none", **claim.options), wanted.mT, rtol=1e-6, atol=0)
 
 
-@each_claim()
+@each_claim(pointwise)
 def test_module(claim):
     first, target = make_inputs(claim, 6, 4, dtype=torch.float32)
     weight = torch.rand(4)
@@ -73,3 +73,29 @@ def test_module(claim):
     assert torch.equal(torch.compile(module, backend="aot_eager", fullgraph=True)(first, target), wanted)
     mask = torch.rand(6, 4) < 0.5
     assert torch.equal(module(first, target, mask=mask), claim.loss(first, target, weight=weight, label_smoothing=0.1, mask=mask, **claim.options))
+
+
+@each_claim(of_rows)
+def test_module_and_compile_of_rows(claim):
+    first, target = make_inputs(claim, 6, 4, dtype=torch.float32)
+    weight, mask = torch.rand(5), torch.rand(6, 4) < 0.7
+    module = claim.module(weight=weight, label_smoothing=0.1, **claim.options)
+    wanted = claim.loss(first, target, weight=weight, label_smoothing=0.1, **claim.options)
+    for same in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(same(first, target), wanted)
+    compiled = torch.compile(claim.loss, fullgraph=True)
+    options = dict(weight=weight, mask=mask, label_smoothing=0.1, **claim.options)
+    z, w = first.clone().requires_grad_(), first.clone().requires_grad_()
+    compiled(z, target, **options).backward()
+    claim.loss(w, target, **options).backward()
+    torch.testing.assert_close(z.grad, w.grad, rtol=1e-5, atol=1e-9)
+
+
+@each_claim(of_rows)
+def test_vmap_over_options_of_rows(claim):
+    first, target = make_inputs(claim, 6)
+    weight, mask = torch.rand(6, 5, dtype=torch.float64), torch.rand(6) < 0.7
+    def one(z, t, w, m): return claim.loss(z, t, weight=w, mask=m, **claim.options)
+    got = torch.vmap(torch.func.grad(one))(first, target, weight, mask)
+    for row in range(6):
+        torch.testing.assert_close(got[row], torch.func.grad(one)(first[row], target[row], weight[row], mask[row]), rtol=1e-12, atol=0)

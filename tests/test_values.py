@@ -44,7 +44,7 @@ def test_probabilities_of_0_and_1():
 @each_claim()
 @pytest.mark.parametrize("size", [1, 1000, 100_000, 4_000_000])
 def test_mean_and_sum_do_not_drift(claim, size):
-    first, target = make_inputs(claim, size, dtype=torch.float32)
+    first, target = make_inputs(claim, size if claim.kind == "pointwise" else max(1, size // 10), dtype=torch.float32)
     each = claim.loss(first, target, reduction="none", **claim.options).double()
     for reduction, wanted in (("sum", each.sum()), ("mean", each.mean())):
         got = claim.loss(first, target, reduction=reduction, **claim.options)
