@@ -82,6 +82,12 @@ def _binary(t: Tensor, gamma: float) -> Tensor:
     factor = _power(sigmoid(-t), softplus(t), gamma)
     return torch.where(wrong, s, factor * torch.where(wrong, 0.0, s))
 
+
+def _undecided(loss: Tensor, t: Tensor, gamma: float) -> Tensor:
+    "Move a loss that was rounded to -t by a float32 ulp to the side of -t on which it is."
+    step = torch.where(1 + gamma * t > 0, 2.0**-23, -(2.0**-23))
+    return torch.where((loss == -t) & (t < -4), loss * (1 + step), loss)
+
 # %% ../nbs/imbalance/focal.ipynb #c066
 def sigmoid_focal_loss(
     logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = 0.25,
@@ -131,6 +137,7 @@ def sigmoid_focal_loss(
     g, a = constant(gamma), None if alpha is None else constant(alpha)
     for_1, for_0 = (1.0, 1.0) if a is None else (a, 1 - a)
     yes, no = _binary(x, g), _binary(-x, g)
+    if logits.dtype.itemsize == 2: yes, no = _undecided(yes, x, g), _undecided(no, -x, g)
     loss = scale(yes, for_1 * y) + scale(no, for_0 * (1 - y))
     how = {"reduction": reduction, "weight": weight, "mask": mask, "normalizer": normalizer}
     return reduce(loss, dtype=dtype, **how)

@@ -63,7 +63,7 @@ class RowSubject:
         import sympy as sp
 
         known = {
-            s: sp.nsimplify(self.parameters[s.name], rational=True)
+            s: sp.Rational(self.parameters[s.name])
             for s in self.spec.parameters
             if s.name in self.parameters
         }

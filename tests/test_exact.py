@@ -29,7 +29,7 @@ def test_known_constants():
 def test_against_mpmath_with_many_digits(claim):
     "The textbook form in mpmath at 20 000 bits shares nothing with the stable form in Arb."
     subject = subject_of(claim)
-    textbook = claim.spec.textbook.subs({s: sp.nsimplify(claim.parameters[s.name], rational=True) for s in claim.spec.parameters})
+    textbook = claim.spec.textbook.subs({s: sp.Rational(claim.parameters[s.name]) for s in claim.spec.parameters})
     with mpmath.workprec(20_000):
         for target in (0, 1, 0.25):
             for which, expression in (("value", textbook), ("gradient", textbook.diff(subject.variable)), ("second", textbook.diff(subject.variable, 2))):
@@ -142,3 +142,19 @@ def test_the_reference_of_rows_is_bounded(claim):
             for row, loss, gradient in zip(rows.tolist(), losses.tolist(), gradients.tolist()):
                 assert value.error(loss, *row, dtype="float32") < 1e-3
                 for enclosure, g in zip(slopes, gradient): assert enclosure.error(g, *row, dtype="float32") < 1e-3
+
+
+def test_the_reference_of_cross_entropy_for_a_whole_vocabulary():
+    "50 257 classes, summed in balls: too many for an expanded expression."
+    import flint
+
+    from lossbook.cross_entropy import reference
+    logits = (torch.randn(2, 50_257, generator=torch.Generator().manual_seed(0)) * 5).double()
+    index = torch.stack([logits[0].argmax(), logits[1].argmin()])
+    value, gradient = reference(logits, index)
+    for row, t, v, g in zip(logits.tolist(), index.tolist(), value.tolist(), gradient.tolist()):
+        with flint.ctx.workprec(120):
+            terms = [(flint.arb(s) - flint.arb(row[t])).exp() for s in row]
+            others = sum(terms[:t] + terms[t + 1:], flint.arb(0))
+            loss, slope = float((1 + others).log().mid()), float((-others / (1 + others)).mid())
+        assert abs(v / loss - 1) < 1e-3 * 2.0**-24 and abs(g[t] / slope - 1) < 1e-3 * 2.0**-24
