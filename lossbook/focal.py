@@ -234,12 +234,12 @@ def softmax_focal_loss(
     elif alpha is not None: check_number("alpha", alpha, 0)
     g, factor = x.new_full((), constant(gamma)).double(), _class_weight(rows, alpha, classes)
     if rows.index is not None and not label_smoothing:
-        loss = _row(*odds(x, rows.index), g).to(x.dtype)
+        loss = _row(*odds(x, rows.index), g)
         loss = scale(loss, None if factor is None else factor[rows.index])
     else:
         dense = smooth(x, rows.one_hot(), label_smoothing)
         dense = dense if factor is None else dense * rows.per_class(factor)
-        loss = _rows_soft(x, dense, g).to(x.dtype)
+        loss = _rows_soft(x, dense, g)
     return reduce_rows(loss, rows, reduction, normalizer)
 
 # %% ../nbs/imbalance/focal.ipynb #c077
