@@ -62,9 +62,14 @@ class Criterion(nn.Module):
             raise TypeError(
                 f"{type(self).__name__}: got unknown option {', '.join(unknown)}, expected some of {', '.join(self._options)}"
             )
+        missing = [k for k, v in self._options.items() if v is inspect.Parameter.empty and k not in given]
+        if missing:
+            raise TypeError(f"{type(self).__name__}: missing option {', '.join(missing)}")
         for name, default in self._options.items():
             value = given.get(name, default)
-            if isinstance(value, Tensor) or name in EITHER:
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)  # a threshold that is learned
+            elif isinstance(value, Tensor) or name in EITHER:
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)

@@ -20,6 +20,7 @@ from lossbook.arguments import (
 )
 from .criterion import Criterion
 from .reduction import check_reduction, reduce, scale
+from .stable import exp_difference
 
 INF = float("inf")
 
@@ -47,20 +48,13 @@ def spec():
     )
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c034
-def _lost(x: Tensor, m: Tensor, d: Tensor) -> Tensor:
-    "What the rounded difference d = x - m lost (TwoSum); 0 where exp(d) is 0 anyway."
-    b = d - x
-    return torch.where(d > -200, (x - (d - b)) - (m + b), 0.0)
-
-
 def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
     "m and exp(x - m) over dim 1, to an ulp. m, the largest score, is a constant; one inf wins."
     m = x.detach().amax(1, keepdim=True)
     won = m == INF
     x = torch.where(won, torch.where(x == INF, 0.0, -INF), x)
     shift = torch.where(won, 0.0, m)
-    d = x - shift
-    return m, torch.exp(d) * (1 + _lost(x.detach(), shift, d.detach()))
+    return m, exp_difference(x, shift)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c036
 def gap_of(m: Tensor, x: Tensor) -> Tensor:

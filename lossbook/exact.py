@@ -174,6 +174,9 @@ class _BallPrinter(PythonCodePrinter):
     def _print_Abs(self, e):
         return f"abs({self._print(e.args[0])})"
 
+    def _print_sign(self, e):  # undecided at 0
+        return f"sign({self._print(e.args[0])})"
+
     def _print_softplus(self, e):
         return f"softplus(arb({self._print(e.args[0])}))"
 
@@ -230,6 +233,7 @@ class Enclosure:
             "fmpq": flint.fmpq,
             "softplus": _ball_softplus,
             "sigmoid": _ball_sigmoid,
+            "sign": lambda u: u / abs(u),
             "pi": flint.arb.pi(),
         }
         exec(f"def _evaluate({', '.join(map(str, self.symbols))}):\n" + "\n".join(lines), names)

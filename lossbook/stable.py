@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['softplus', 'log_sigmoid', 'sigmoid', 'log1mexp', 'logsumexp', 'logaddexp']
+__all__ = ['softplus', 'log_sigmoid', 'sigmoid', 'log1mexp', 'logsumexp', 'logaddexp', 'lost', 'exp_difference']
 
 # %% ../nbs/foundations/stable.ipynb #c005
 def _exp_neg_abs(x: Tensor) -> Tensor: return torch.exp(torch.where(x < 0, x, -x))
@@ -99,3 +99,22 @@ def logaddexp(a: Tensor, b: Tensor) -> Tensor:
     equal_infinities = (high == low) & (high.abs() == float("inf"))
     gap = torch.where(equal_infinities, 0.0, low) - torch.where(equal_infinities, 0.0, high)
     return high + torch.log1p(torch.exp(gap))
+
+# %% ../nbs/foundations/stable.ipynb #3104242b
+def lost(a: Tensor, b: Tensor, d: Tensor) -> Tensor:
+    "a - b - d, what the rounded difference d = a - b lost (TwoSum). Exact for finite floats."
+    t = d - a
+    return (a - (d - t)) - (b + t)
+
+
+def exp_difference(a: Tensor, b: Tensor, rest: Tensor | float = 0.0) -> Tensor:
+    """exp(a - b + rest) for a <= b, to an ulp.
+
+    Args:
+        a, b: floating point tensors that broadcast together; a may be -inf, b is finite.
+        rest: a remainder that a float cannot hold beside a, such as what an earlier difference
+            lost; smaller than an ulp of a, without derivative.
+    """
+    d = a - b
+    r = lost(a.detach(), b.detach(), d.detach()) + rest
+    return torch.exp(d) * (1 + torch.where(d.detach() > -800, r, 0.0))  # below, exp is 0
