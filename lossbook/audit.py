@@ -21,9 +21,9 @@ from . import exact
 from .symbolic import Spec, rewrite_stable
 
 # %% auto #0
-__all__ = ['TIERS', 'KINDS', 'CHECKS', 'HARD', 'COLUMNS', 'FAIL_ABOVE', 'Claim', 'Subject', 'points_for', 'compare', 'compare64',
-           'Kind', 'make_subject', 'measure', 'check', 'NotRun', 'Examination', 'Finding', 'Report', 'audit',
-           'good_call', 'refusals', 'Card']
+__all__ = ['TIERS', 'KINDS', 'CHECKS', 'HARD', 'UNLIKELY', 'COLUMNS', 'FAIL_ABOVE', 'Claim', 'Subject', 'points_for', 'compare',
+           'compare64', 'Kind', 'make_subject', 'measure', 'check', 'NotRun', 'Examination', 'Finding', 'to_json',
+           'Report', 'Interrupted', 'audit', 'good_call', 'refusals', 'Card']
 
 # %% ../nbs/foundations/audit.ipynb #c005
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Claim:
         kind: "pointwise" (one logit, one target, one loss) or another kind that a later page
             registers.
         reference: for kinds other than pointwise: the exact value and gradient in float64.
+        traits: facts that only losses of one kind have, such as {"soft": True}; the kind's page
+            lists them.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Claim:
     chapter: str = ""
     kind: str = "pointwise"
     reference: Callable | None = None
+    traits: dict = field(default_factory=dict)
 
 # %% ../nbs/foundations/audit.ipynb #c007
 class Subject:
@@ -97,6 +100,7 @@ class Subject:
         parameters=None,
         name=None,
         reference=None,
+        traits=None,
     ):
         if domain not in ("logits", "probs"):
             raise ValueError(f"domain: got {domain!r}, expected 'logits' or 'probs'")
@@ -108,6 +112,7 @@ class Subject:
         if missing:
             raise ValueError(f"parameters: {spec.name} needs a value for {', '.join(missing)}")
         self.loss, self.spec, self.domain, self.options = loss, spec, domain, dict(options or {})
+        self.traits = dict(traits or {})
         self.name = name or getattr(loss, "__name__", type(loss).__name__)
         values = {
             s: sp.Rational((parameters or {})[s.name]) for s in spec.parameters
@@ -149,6 +154,15 @@ class Subject:
             )
             out.append(torch.zeros_like(z) if slope is None else slope)
         return [o.detach() for o in out]
+
+    def where(self, what: str, case: str, at: float, dtype: str, tier: str) -> str:
+        "The input behind `at` of a summary, as text."
+        return f"{self.word} {at:.9g}"
+
+    @property
+    def word(self) -> str:
+        "What one input is called."
+        return {"logits": "logit", "probs": "probability"}[self.domain]
 
     def term_size(self, which: str, first, target: float):
         "The sum of the absolute terms of 'value', 'gradient' or 'second': what a result that passes through 0 is measured by."
@@ -217,7 +231,7 @@ def compare(got, truth, points, dtype: str) -> dict:
         worst (ulp, where the truth is a normal number), at, mean, rounded (share within half an
         ulp), subnormal (worst error there,
         in units of the smallest number), zeros and zeros_on (false zeros), broken and broken_on
-        (NaN, inf), count.
+        (NaN, inf), the first of each (zeros_at, broken_at), count.
     """
     f, points = exact.format_of(dtype), np.asarray(points, np.float64)
     error = exact.ulp_error(got, truth, dtype)
@@ -234,8 +248,10 @@ def compare(got, truth, points, dtype: str) -> dict:
         "subnormal": float(error[~normal].max()) if (~normal).any() else 0.0,
         "zeros": int(zero.sum()),
         "zeros_on": _interval(points, zero),
+        "zeros_at": float(points[zero][0]) if zero.any() else None,
         "broken": int(broken.sum()),
         "broken_on": _interval(points, broken),
+        "broken_at": float(points[broken][0]) if broken.any() else None,
         "count": len(points),
     }
 
@@ -314,6 +330,7 @@ def make_subject(claim: Claim, loss=None):
         parameters=claim.parameters,
         name=claim.name,
         reference=claim.reference,
+        traits=claim.traits,
     )
 
 
@@ -372,7 +389,26 @@ class Examination:
             self.compare_cache = measure(
                 self.subject, self.dtype, tier=self.tier, device=self.device
             )
+            for what, cases in self.compare_cache.items():
+                self._say_where(what, cases)
         return self.compare_cache
+
+    def _say_where(self, what: str, cases: dict):
+        "Add the inputs, as text, to the case with the worst error and to those with most zeros or NaN."
+        case, row = max(cases.items(), key=lambda c: c[1]["worst"])
+        row["where"] = self.subject.where(what, case, row["at"], self.dtype, self.tier)
+        for key in ("zeros", "broken"):
+            case, row = max(cases.items(), key=lambda c: c[1][key])
+            if row[key]:
+                row[f"{key}_where"] = self.place(what, case, key)
+
+    def place(self, what: str, case: str, key: str) -> str:
+        "Where the zeros or NaNs of a case lie: an interval, or for random rows the first of them."
+        row = self.compare_cache[what][case]
+        if self.subject.complete(case) or row.get(f"{key}_at") is None:
+            return f"on {row[key + '_on']}"
+        first = self.subject.where(what, case, row[f"{key}_at"], self.dtype, self.tier)
+        return f"{row[key]} times, first at {first}"
 
     def inputs(self, *shape, dtype=None):
         "Ordinary inputs of a shape: logits (or probabilities) and hard targets, the same every time."
@@ -388,13 +424,22 @@ def _rows(e, what):
         yield target, row
 
 
+def _first(found: list, most: int = 3) -> str:
+    "The first sentences of a list; how many more there are is said."
+    rest = len(found) - most
+    return "; ".join(found[:most]) + (f"; and {rest} more of {len(found)} cases" if rest > 0 else "")
+
+
 def _too_far(e, what, promised):
     bad = [(t, r) for t, r in _rows(e, what) if not r["worst"] <= promised]
-    if bad:
-        return "; ".join(
-            f"{t}: {r['worst']:.3g} ulp at {r['at']:.9g}, promised {promised:g}"
-            for t, r in bad
-        )
+    bad.sort(key=lambda row: -row[1]["worst"])
+    return _first(
+        [
+            f"{t}: {r['worst']:.3g} ulp at {e.subject.where(what, t, r['at'], e.dtype, e.tier)}, promised {promised:g}"
+            for t, r in bad[:3]
+        ]
+        + [""] * len(bad[3:])
+    )
 
 
 @check("value", "Is the value within the promised error?")
@@ -410,23 +455,23 @@ def _(e):
 @check("false zeros", "Is nothing exactly 0 where the truth is a normal number?")
 def _(e):
     bad = [
-        f"{what}, {t}: 0 on {r['zeros_on']}"
+        f"{what}, {t}: 0 {e.place(what, t, 'zeros')}"
         for what in e.comparisons
         for t, r in _rows(e, what)
         if r["zeros"]
     ]
-    return "; ".join(bad)
+    return _first(bad)
 
 # %% ../nbs/foundations/audit.ipynb #c023
 @check("finite", "Is everything finite where the truth is?")
 def _(e):
     bad = [
-        f"{what}, {t}: NaN or inf on {r['broken_on']}"
+        f"{what}, {t}: NaN or inf {e.place(what, t, 'broken')}"
         for what in e.comparisons
         for t, r in _rows(e, what)
         if r["broken"]
     ]
-    return "; ".join(bad)
+    return _first(bad)
 
 # %% ../nbs/foundations/audit.ipynb #c024
 @check("rounding", "Are 16-bit results correctly rounded in 99.9 % of all cases?")
@@ -439,18 +484,27 @@ def _(e):
         for t, r in _rows(e, what)
         if r["rounded"] < 0.999 and e.subject.complete(t)
     ]
-    return "; ".join(bad)
+    return _first(bad)
 
 # %% ../nbs/foundations/audit.ipynb #c025
 HARD = (1.0, 5.0, 10.0, 20.0, 30.0, 50.0, 80.0, 100.0, 1000.0, 10000.0)
+UNLIKELY = (0.3, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-13, 1e-16, 1e-20, 1e-25, 1e-30)
+
+
+def _wrong_answers(e, target: float):
+    "Logits that grow against the target, or probabilities that shrink."
+    if e.subject.domain == "probs":
+        p = torch.tensor(UNLIKELY, dtype=torch.float64)
+        z = (p if target else 1 - p).to(getattr(torch, e.dtype))
+        return z[(z > 0) & (z < 1)].to(e.device)
+    far = torch.tensor(HARD, dtype=getattr(torch, e.dtype), device=e.device)
+    return -far if target else far
 
 
 def _hard(e):
-    "The wrong side: logits that grow against the target."
-    if e.subject.domain == "probs":
-        raise NotRun("asked of losses of logits only")
-    for target, sign in ((1.0, -1), (0.0, 1)):
-        z = torch.tensor([sign * h for h in HARD], dtype=getattr(torch, e.dtype), device=e.device)
+    "The wrong side, with what was computed there and what is exact."
+    for target in (1.0, 0.0):
+        z = _wrong_answers(e, target)
         labels = torch.full_like(z, target)
         value, gradient = (v.cpu().double().numpy() for v in e.subject.run(z, labels))
         yield target, z.cpu().double().numpy(), value, gradient, *(
@@ -463,7 +517,7 @@ def _(e):
     for target, z, _, gradient, _, truth in _hard(e):
         dead = (np.abs(truth) > 1e-3) & (np.abs(gradient) < 1e-2 * np.abs(truth))
         if dead.any():
-            return f"target {target}, logit {z[dead][0]:g}: gradient {gradient[dead][0]:.3g}, exactly {truth[dead][0]:.3g}"
+            return f"target {target}, {e.subject.word} {z[dead][0]:g}: gradient {gradient[dead][0]:.3g}, exactly {truth[dead][0]:.3g}"
 
 # %% ../nbs/foundations/audit.ipynb #c026
 @check("cap", "Does the loss grow as the answer gets worse?", kind="pointwise")
@@ -471,7 +525,7 @@ def _(e):
     for target, z, value, _, truth, _ in _hard(e):
         low = np.isfinite(truth) & (truth > 0) & (value < 0.9 * truth)
         if low.any():
-            return f"target {target}, logit {z[low][0]:g}: loss {value[low][0]:.6g}, exactly {truth[low][0]:.6g}"
+            return f"target {target}, {e.subject.word} {z[low][0]:g}: loss {value[low][0]:.6g}, exactly {truth[low][0]:.6g}"
 
 # %% ../nbs/foundations/audit.ipynb #c028
 @check("infinite logits", "Do infinite logits give the limit, and no NaN?", kind="pointwise")
@@ -627,14 +681,21 @@ def _quiet(function, *args, **kw):
         return function(*args, **kw)
 
 
+def _needs_a_derivative(e):
+    if "detached" in e.subject.traits:
+        raise NotRun("by definition the gradient is not the derivative: a part of it is detached")
+
+
 @check("gradcheck", "Is the gradient the derivative of the value?")
 def _(e):
+    _needs_a_derivative(e)
     first, target = _f64(e)
     _quiet(torch.autograd.gradcheck, lambda z: e.subject(z, target), first.requires_grad_())
 
 # %% ../nbs/foundations/audit.ipynb #c040
 @check("gradgradcheck", "Is the second derivative the derivative of the gradient?")
 def _(e):
+    _needs_a_derivative(e)
     first, target = _f64(e)
     _quiet(torch.autograd.gradgradcheck, lambda z: e.subject(z, target), first.requires_grad_())
 
@@ -754,6 +815,23 @@ class Finding:
 COLUMNS = ("passed", "check", "dtype", "question, or what was found")
 
 # %% ../nbs/foundations/audit.ipynb #c049
+def to_json(data) -> str:
+    """JSON text of numbers, strings, lists and dicts. JSON has no infinity: it becomes "inf",
+    and NaN "nan".
+    """
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return value
+
+    return json.dumps(plain(data), indent=1, allow_nan=False)
+
+
 @dataclass(repr=False)
 class Report:
     """The outcome of an audit.
@@ -761,13 +839,15 @@ class Report:
     `passed` says whether no check failed; `report["value"]` is a finding; in a notebook it shows
     as a table,
     `print(report.text())` in a terminal, `report.json()` for programs. `numbers` holds the
-    measured errors by dtype.
+    measured errors by dtype, `notes` what else a reader of the report must know, one sentence
+    each.
     """
 
     name: str
     spec: str
     findings: list
     numbers: dict
+    notes: list = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -784,16 +864,36 @@ class Report:
     def failed(self) -> list:
         return sorted({f.check for f in self.findings if f.passed is False})
 
+    def errors(self) -> list:
+        """The measured errors in short, one dict per dtype and result: the worst error and its
+        input, the mean error, how many results are false zeros, and NaN or inf, and where.
+        """
+        rows = []
+        for dtype, measured in self.numbers.items():
+            for what, cases in measured.items():
+                case, worst = max(cases.items(), key=lambda c: c[1]["worst"])
+                total = sum(c["count"] for c in cases.values())
+                row = {"dtype": dtype, "result": what, "worst": worst["worst"], "case": case}
+                row |= {"where": worst.get("where", f"{worst['at']:.9g}"), "count": total}
+                row["mean"] = sum(c["mean"] * c["count"] for c in cases.values()) / total
+                for bad in ("zeros", "broken"):
+                    row[bad] = sum(c[bad] for c in cases.values())
+                    found = [(n, c[f"{bad}_where"]) for n, c in cases.items() if f"{bad}_where" in c]
+                    row[f"{bad}_on"] = "; most in {}: {}".format(*found[0])[2:] if found else ""
+                rows.append(row)
+        return rows
+
     def json(self) -> str:
-        return json.dumps(
+        return to_json(
             {
                 "name": self.name,
                 "spec": self.spec,
                 "passed": self.passed,
+                "notes": self.notes,
+                "errors": self.errors(),
                 "numbers": self.numbers,
                 "findings": [vars(f) for f in self.findings],
-            },
-            indent=1,
+            }
         )
 
     def headline(self) -> str:
@@ -804,12 +904,13 @@ class Report:
 
     def __rich__(self):
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=self.headline(), title_justify="left")
+        table = Table(title=Text(self.headline()), title_justify="left")
         for column in COLUMNS:
             table.add_column(column, overflow="fold")
         for f in self.findings:
-            table.add_row(*f.cells(), style={True: "", False: "red", None: "dim"}[f.passed])
+            table.add_row(*map(Text, f.cells()), style={True: "", False: "red", None: "dim"}[f.passed])
         return table
 
     def text(self, width: int = 110) -> str:
@@ -836,6 +937,14 @@ class Report:
 
 # %% ../nbs/foundations/audit.ipynb #c051
 FAIL_ABOVE = {"float64": 64.0, "float32": 64.0, "float16": 1.0, "bfloat16": 1.0}
+
+
+class Interrupted(KeyboardInterrupt):
+    "Ctrl-C during an audit; `report` holds what was known by then."
+
+    def __init__(self, report):
+        super().__init__()
+        self.report = report
 
 
 def audit(
@@ -878,6 +987,7 @@ def audit(
     Raises:
         TypeError: a callable without a spec, or a spec that is not a `Spec`.
         ValueError: an unknown check, dtype, tier or domain, or a parameter without value.
+        Interrupted: Ctrl-C was pressed.
     """
     if isinstance(target, Claim):
         claim, subject = target, make_subject(target)
@@ -896,28 +1006,37 @@ def audit(
         raise ValueError(f"checks: got {', '.join(unknown)}, expected some of {', '.join(CHECKS)}")
     if tier not in TIERS:
         raise ValueError(f"tier: got {tier!r}, expected one of {', '.join(TIERS)}")
-    findings, numbers = [], {}
-    for dtype in map(lambda d: exact.format_of(d).name, dtypes):
-        promise = (
-            (fail_above, fail_above)
-            if fail_above is not None
-            else (
-                claim.promise[dtype]
-                if claim and dtype in claim.promise
-                else (FAIL_ABOVE[dtype],) * 2
-            )
-        )
-        asked = second if second is not None else claim.second if claim else None
-        e = Examination(
-            subject, dtype, promise, asked if dtype == "float32" else None, tier, device
-        )
-        for name in checks or CHECKS:
+    report = Report(subject.name, subject.spec.name, [], {})
+    todo = [(exact.format_of(d).name, name) for d in dtypes for name in checks or CHECKS]
+    examined = {}
+    for done, (dtype, name) in enumerate(todo):
+        if dtype not in examined:
+            examined[dtype] = _examine(subject, claim, dtype, fail_above, second, tier, device)
+        try:
             if progress:
                 progress(f"{subject.name}, {dtype}: {name}")
-            findings.append(_ask(name, e))
-        if e.compare_cache:
-            numbers[dtype] = e.compare_cache
-    return Report(subject.name, subject.spec.name, findings, numbers)
+            report.findings.append(_ask(name, examined[dtype]))
+        except KeyboardInterrupt:
+            for dtype, name in todo[done:]:
+                stopped = Finding(name, CHECKS[name][0], dtype, None, "stopped before an answer")
+                report.findings.append(stopped)
+            raise Interrupted(report) from None
+        if examined[dtype].compare_cache:
+            report.numbers[dtype] = examined[dtype].compare_cache
+    return report
+
+
+def _examine(subject, claim, dtype, fail_above, second, tier, device) -> Examination:
+    "The examination of one dtype, with what is promised."
+    promise = (FAIL_ABOVE[dtype],) * 2
+    if fail_above is not None:
+        promise = fail_above, fail_above
+    elif claim and dtype in claim.promise:
+        promise = claim.promise[dtype]
+    asked = second if second is not None else claim.second if claim else None
+    return Examination(
+        subject, dtype, promise, asked if dtype == "float32" else None, tier, device
+    )
 
 
 def _ask(name: str, e: Examination) -> Finding:
@@ -925,6 +1044,8 @@ def _ask(name: str, e: Examination) -> Finding:
     function = functions.get(e.subject.kind) or functions.get("all")
     if function is None:
         return Finding(name, question, e.dtype, None, f"not asked of {e.subject.kind} losses")
+    if reason := e.subject.traits.get("not asked", {}).get(name):
+        return Finding(name, question, e.dtype, None, reason)
     try:
         answer = function(e)
     except NotRun as reason:

@@ -13,9 +13,15 @@ from .audit import KINDS, Kind, NotRun, Subject, check, compare
 from .symbolic import Spec, expand_scores
 
 # %% auto #0
-__all__ = ['SIZES', 'RowSubject', 'row_cases', 'row_call', 'row_refusals']
+__all__ = ['SIZES', 'show_row', 'RowSubject', 'row_cases', 'row_call', 'row_refusals']
 
 # %% ../nbs/foundations/rows.ipynb #c005
+def show_row(scores, most: int = 10) -> str:
+    "The scores of one row, with enough digits to type them in; of a long row the first ones."
+    shown = ", ".join(f"{v:.9g}" for v in scores[:most].tolist())
+    return f"scores ({shown}{f', ... {len(scores)} in all' if len(scores) > most else ''})"
+
+
 class RowSubject:
     """A loss of rows under audit: loss(logits (N, C), class index (N,)) -> losses (N,).
 
@@ -40,11 +46,13 @@ class RowSubject:
         parameters=None,
         name=None,
         reference=None,
+        traits=None,
     ):
         if reference is None:
             raise ValueError("reference: got None; a loss of rows is held to a float64 reference")
         self.loss, self.spec, self.reference = loss, spec, reference
         self.options, self.parameters = dict(options or {}), dict(parameters or {})
+        self.traits = dict(traits or {})
         self.name = name or getattr(loss, "__name__", type(loss).__name__)
         self.reducible = Subject.takes(loss, "reduction")
 
@@ -53,6 +61,15 @@ class RowSubject:
     def complete(self, case: str) -> bool:
         "Only the line of two classes is searched completely."
         return "(x, 0)" in case
+
+    def where(self, what: str, case: str, at: float, dtype: str, tier: str) -> str:
+        "The row behind `at`, which counts the results of a random case."
+        if self.complete(case): return f"x = {at:.9g}"
+        cases = () if exact.format_of(dtype).p > 24 else row_cases(dtype, tier)
+        logits, index = next(((z, t) for name, z, t in cases if name == case), (None, None))
+        if logits is None: return f"row {at}"
+        row = int(at) // (logits.shape[1] if what == "gradient" else 1)
+        return f"{show_row(logits[row])}, target {index[row]}"
 
     def derivatives(self) -> dict:
         "A softmax has as many derivatives as classes; its chapter states them."
@@ -183,8 +200,10 @@ def _(e):
         rows[:1, ::2].contiguous(), torch.zeros(1, dtype=torch.int64, device=e.device)
     )
     alone = e.subject.run(rows[5:], torch.zeros(1, dtype=torch.int64, device=e.device))[1]
-    if not (abs(value[0] - plain[0].item()) <= 1e-2 * abs(value[0]) and slope[0, 1] == 0):
+    if not abs(value[0] - plain[0].item()) <= 1e-2 * abs(value[0]):
         return f"a class at -inf changes the loss: {value[0]:g}, without it {plain[0].item():g}"
+    if slope[0, 1] != 0:
+        return f"a class at -inf has the gradient {slope[0, 1]:g}"
     if value[1] != inf or not slope[1].isfinite().all():
         return f"target at -inf: loss {value[1]:g}, gradient {slope[1].tolist()}"
     if value[2] != inf or slope[2].isnan().any():

@@ -1,12 +1,14 @@
 """Does the audit itself behave? Reports, arguments, and checks that did not run."""
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lossbook import bce
-from lossbook.audit import CHECKS, Card, Subject, audit, points_for
+from lossbook.audit import CHECKS, Card, Interrupted, Subject, audit, points_for, to_json
 from lossbook.catalogue import catalogue, find
 
 
@@ -73,3 +75,46 @@ def test_a_spec_with_parameters_needs_their_values():
     assert audit(doubled, spec, parameters={"gamma": 2.0}, checks=["value"], fail_above=2**25).passed
     assert set(CHECKS) >= {"value", "gradient"}
     assert torch.is_grad_enabled()
+
+
+def test_a_report_short_and_as_json():
+    report = audit(F.binary_cross_entropy_with_logits, bce.spec(), checks=["value"])
+    value, gradient = report.errors()
+    assert value["zeros"] > 0 and "on [" in value["zeros_on"] and value["where"].startswith("logit ") and 0 < value["mean"] < value["worst"]
+    assert json.loads(to_json({"a": [math.inf, math.nan, 1.5, None]}), parse_constant=pytest.fail) == {"a": ["inf", "nan", 1.5, None]}
+    report.notes = ["[red]kept as it is[/red]"]
+    report.findings[0].detail = "[/no] markup"
+    assert "[/no] markup" in report.text() and json.loads(report.json())["notes"] == report.notes
+
+
+def test_ctrl_c_brings_what_is_known():
+    def stop(line):
+        if "float16: dtype kept" in line: raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught: audit(bce.claims()[0], dtypes=["float32", "float16"], checks=["grad mode", "dtype kept"], progress=stop)
+    found = caught.value.report.findings
+    assert [(f.dtype, f.passed) for f in found] == [("float32", True), ("float32", True), ("float16", True), ("float16", None)]
+    assert found[-1].detail == "stopped before an answer"
+
+
+def test_a_check_that_is_kept_back_says_why():
+    claim = replace(bce.claims()[0], traits={"not asked": {"vmap": "it looks at values"}})
+    assert audit(claim, checks=["vmap"])["vmap"].passed is None and audit(claim, checks=["vmap"])["vmap"].detail == "it looks at values"
+
+
+def test_a_clamp_of_probabilities_is_a_dead_gradient_and_a_cap():
+    def clamped(p, y): return F.binary_cross_entropy(p.clamp(1e-4, 1 - 1e-4), y, reduction="none")
+
+    report = audit(replace(find("binary_cross_entropy"), loss=clamped), checks=["dead gradient", "cap"])
+    assert report.failed() == ["cap", "dead gradient"] and "probability 1e-05: gradient" in report["dead gradient"].detail
+
+
+@pytest.mark.parametrize("loss,words", [
+    (lambda z, t: F.cross_entropy(z, t, reduction="none") + (z.detach().abs().amax(1) > 3), "ulp at scores ("),
+    (lambda z, t: F.nll_loss(torch.log(torch.softmax(z, 1)), t, reduction="none"), "first at scores ("),
+])
+def test_the_row_where_it_happens_is_shown(loss, words):
+    "And it can be typed in: the same row gives the same error."
+    report = audit(replace(find("cross_entropy"), loss=loss), checks=["value", "false zeros", "finite"])
+    assert not report.passed and any(words in f.detail for f in report.findings)
+    for f in report.findings: assert f.detail.count("promised") <= 3 and "..." not in f.detail or " in all)" in f.detail
