@@ -7,8 +7,11 @@ their documentation."""
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['BCELoss', 'BCEWithLogitsLoss', 'CrossEntropyLoss', 'SigmoidFocalLoss', 'SoftmaxFocalLoss', 'binary_cross_entropy',
-           'binary_cross_entropy_with_logits', 'cross_entropy', 'sigmoid_focal_loss', 'softmax_focal_loss']
+__all__ = ['BCELoss', 'BCEWithLogitsLoss', 'BoundedSubsetSoftmaxLoss', 'CircleLoss', 'CrossEntropyLoss', 'LSEPLoss',
+           'MultilabelCrossEntropyLoss', 'SigmoidFocalLoss', 'SoftmaxFocalLoss', 'SparseMultilabelCrossEntropyLoss',
+           'SubsetSoftmaxLoss', 'binary_cross_entropy', 'binary_cross_entropy_with_logits',
+           'bounded_subset_softmax_loss', 'circle_loss', 'cross_entropy', 'lsep_loss', 'multilabel_cross_entropy',
+           'sigmoid_focal_loss', 'softmax_focal_loss', 'sparse_multilabel_cross_entropy', 'subset_softmax_loss']
 
 # %% ../nbs/evidence/api.ipynb #c004
 __version__ = "0.1.0"
@@ -30,16 +33,43 @@ from lossbook.focal import (
     softmax_focal_loss,
 )
 
+# %% ../nbs/evidence/api.ipynb #e515cc4b
+from lossbook.subset_softmax import (
+    BoundedSubsetSoftmaxLoss,
+    SubsetSoftmaxLoss,
+    bounded_subset_softmax_loss,
+    subset_softmax_loss,
+)
+from .pairwise import CircleLoss, LSEPLoss, circle_loss, lsep_loss
+from lossbook.multilabel import (
+    MultilabelCrossEntropyLoss,
+    SparseMultilabelCrossEntropyLoss,
+    multilabel_cross_entropy,
+    sparse_multilabel_cross_entropy,
+)
+
 # %% ../nbs/evidence/api.ipynb #c007
 _all_ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BoundedSubsetSoftmaxLoss",
+    "CircleLoss",
     "CrossEntropyLoss",
+    "LSEPLoss",
+    "MultilabelCrossEntropyLoss",
     "SigmoidFocalLoss",
     "SoftmaxFocalLoss",
+    "SparseMultilabelCrossEntropyLoss",
+    "SubsetSoftmaxLoss",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "bounded_subset_softmax_loss",
+    "circle_loss",
     "cross_entropy",
+    "lsep_loss",
+    "multilabel_cross_entropy",
     "sigmoid_focal_loss",
     "softmax_focal_loss",
+    "sparse_multilabel_cross_entropy",
+    "subset_softmax_loss",
 ]

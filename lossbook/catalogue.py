@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-CHAPTERS = ("bce", "cross_entropy", "focal")  # modules with a function `claims`, in the order of the book
+CHAPTERS = (  # modules with a function `claims`, in the order of the book
+    "bce", "cross_entropy", "focal", "subset_softmax", "pairwise", "multilabel",
+)
 
 
 def catalogue() -> list:
@@ -13,6 +15,12 @@ def catalogue() -> list:
     return [
         claim for chapter in CHAPTERS for claim in import_module(f"lossbook.{chapter}").claims()
     ]
+
+
+def variants() -> list:
+    "The same losses with other values of their parameters, as far as a chapter states claims for them: more rows for the ledger."
+    modules = [import_module(f"lossbook.{chapter}") for chapter in CHAPTERS]
+    return [claim for module in modules for claim in getattr(module, "variants", list)()]
 
 
 def find(name: str):
@@ -31,4 +39,4 @@ def find(name: str):
     return known[name]
 
 # %% auto #0
-__all__ = ['CHAPTERS', 'catalogue', 'find']
+__all__ = ['CHAPTERS', 'catalogue', 'variants', 'find']

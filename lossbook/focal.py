@@ -18,7 +18,7 @@ from .stable import sigmoid, softplus
 
 # %% auto #0
 __all__ = ['spec', 'softmax_spec', 'sigmoid_focal_loss', 'softmax_focal_loss', 'calibrate', 'SigmoidFocalLoss',
-           'SoftmaxFocalLoss', 'reference', 'claim_for', 'softmax_claim_for', 'claims']
+           'SoftmaxFocalLoss', 'reference', 'claim_for', 'softmax_claim_for', 'claims', 'variants']
 
 # %% ../nbs/imbalance/focal.ipynb #c005
 def spec():
@@ -433,3 +433,8 @@ def softmax_claim_for(gamma: float):
 def claims() -> list:
     "What this chapter claims: one `Claim` for each public function, at gamma = 2."
     return [claim_for(2.0), softmax_claim_for(2.0)]
+
+
+def variants() -> list:
+    "Claims for other values of gamma, for the ledger."
+    return [make(gamma) for gamma in (0.0, 0.5, 1.0, 5.0) for make in (claim_for, softmax_claim_for)]

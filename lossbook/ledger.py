@@ -6,12 +6,12 @@ from __future__ import annotations
 import torch
 
 from .audit import Subject, make_subject, measure, points_for
-from .catalogue import catalogue
+from .catalogue import catalogue, variants
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 # %% auto #0
-__all__ = ['DTYPES', 'second_error', 'take_ledger', 'number', 'headline']
+__all__ = ['DTYPES', 'second_error', 'ledger_entries', 'take_ledger', 'setting', 'number', 'headline']
 
 # %% ../nbs/evidence/ledger.ipynb #c011
 def second_error(subject: Subject) -> dict:
@@ -33,38 +33,53 @@ def second_error(subject: Subject) -> dict:
     return worst
 
 
-def take_ledger(tier: str = "full", progress=lambda line: None) -> dict:
-    """Measure every claim of the catalogue and PyTorch's own function beside it.
+def ledger_entries(who=("lossbook", "PyTorch")) -> list:
+    "What the ledger measures: (claim, whose function, the function)."
+    functions = lambda c: (("lossbook", c.loss), ("PyTorch", c.torch))
+    claims = (*catalogue(), *variants())
+    return [(c, by, f) for c in claims for by, f in functions(c) if f and by in who]
+
+
+def take_ledger(
+    tier: str = "full", progress=lambda line: None, *, who=("lossbook", "PyTorch"), rows=None
+) -> dict:
+    """Measure every claim of the catalogue, its variants, and PyTorch's own function beside it.
 
     Args:
         tier: "full" for the ledger, "quick" for a look (see `lossbook.audit.points_for`).
         progress: called with a line of text before each measurement.
+        who: whose functions.
+        rows: a list to fill, so that its owner has what is known if the work is stopped.
 
     Returns:
-        {"rows": [...]}: one row per function, dtype and implementation with the summaries of
-        `lossbook.audit.compare`.
+        {"rows": [...]}: one row per function, setting, dtype and implementation with the
+        summaries of `lossbook.audit.compare`.
     """
-    rows = []
-    for claim in catalogue():
-        for who, function in (("lossbook", claim.loss), ("PyTorch", claim.torch)):
-            if function is None:
-                continue
-            subject = make_subject(claim, None if who == "lossbook" else function)
-            for dtype in DTYPES:
-                progress(f"{claim.name}, {who}, {dtype}")
-                second = second_error(subject) if dtype == "float32" and claim.second else None
-                rows.append(
-                    {
-                        "name": claim.name,
-                        "who": who,
-                        "dtype": dtype,
-                        "promise": claim.promise.get(dtype) if who == "lossbook" else None,
-                        "second_promise": claim.second if who == "lossbook" else None,
-                        "second": second,
-                        **measure(subject, dtype, tier=tier),
-                    }
-                )
+    rows = [] if rows is None else rows
+    for claim, by, function in ledger_entries(who):
+        own = by == "lossbook"
+        subject = make_subject(claim, None if own else function)
+        for dtype in DTYPES:
+            progress(f"{claim.name}, {setting(claim)}, {by}, {dtype}")
+            second = second_error(subject) if dtype == "float32" and claim.second else None
+            rows.append(
+                {
+                    "name": claim.name,
+                    "set": setting(claim),
+                    "who": by,
+                    "dtype": dtype,
+                    "promise": claim.promise.get(dtype) if own else None,
+                    "second_promise": claim.second if own else None,
+                    "second": second,
+                    **measure(subject, dtype, tier=tier),
+                }
+            )
     return {"rows": rows, "tier": tier}
+
+
+def setting(claim) -> str:
+    "The options of a claim as text, such as 'gamma=2, alpha=0.25'."
+    return ", ".join(f"{k}={v:g}" if type(v) is float else f"{k}={v}" for k, v in claim.options.items())
 
 # %% ../nbs/evidence/ledger.ipynb #c013
 def number(value: float) -> str:

@@ -486,6 +486,29 @@ def test_the_site_works_from_a_file(tab, site):
     assert search(tab, "cross-entropy")
 
 
+def test_tables_sort_and_filter_by_keyboard(tab, server):
+    "The ledger: a head is a button, the order is announced, and words narrow the rows."
+    opened(tab, f"{server}/nbs/evidence/ledger.html")
+    table = tab.locator("table.lb-sort").first
+    def column(i): return table.locator(f"tbody tr:not([hidden]) td:nth-child({i + 1})").all_inner_texts()
+    heads = table.locator("thead th").all_inner_texts()
+    place = next(i for i, head in enumerate(heads) if head.startswith("measured"))
+    head = table.locator("thead th").nth(place)
+    head.locator("button").focus()
+    tab.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    def worst(cell): return max(float(v) for v in re.findall(r"\d+\.\d+", cell))
+    found = [worst(cell) for cell in column(place)]
+    assert found == sorted(found)
+    tab.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending" and [worst(cell) for cell in column(place)] == found[::-1]
+    box = tab.get_by_label("Show rows with").first
+    box.focus()
+    tab.keyboard.type("focal bfloat16")
+    names, dtypes = column(0), column(2)
+    assert names and all("focal" in n for n in names) and set(dtypes) == {"bfloat16"} and len(names) < len(found)
+
+
 def test_paper_is_light(tab, server):
     "A page that is printed from the dark mode has black words."
     page = next((p for p in PAGES if "bce" in p), PAGES[0])

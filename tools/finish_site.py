@@ -62,6 +62,42 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
       } else if (box.getAttribute("role") === "region") ["tabindex", "role", "aria-label"].forEach(a => box.removeAttribute(a));
     });
   };
+  // A table of class lb-sort is sorted by a click on a head, and filtered by words. Without this script it is a table.
+  const value = cell => { const t = cell.dataset.sort ?? cell.textContent.trim(), n = parseFloat(t.replace(/[\s\u202f]/g, "")); return /^[-+\d.∞]/.test(t) ? (t.startsWith("∞") ? Infinity : n) : t.toLowerCase(); };
+  const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : +(a > b)) : typeof a === "number" ? -1 : 1;
+  const sortable = table => {
+    const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], rows = [...body.rows];
+    heads.forEach((head, i) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "lb-head";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach(h => h.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        rows.sort((a, b) => (down ? -1 : 1) * order(value(a.cells[i]), value(b.cells[i])));
+        body.append(...rows);
+      });
+    });
+    if (rows.length < 8) return;
+    const label = document.createElement("label"), input = document.createElement("input"), count = document.createElement("span");
+    label.className = "lb-filter";
+    input.type = "search";
+    input.placeholder = "words, such as: focal bfloat16";
+    count.setAttribute("role", "status");
+    label.append("Show rows with ", input, count);
+    (table.closest(".lb-scroll") || table).before(label);
+    const filter = () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      rows.forEach(r => { const t = r.textContent.toLowerCase(); r.hidden = !words.every(w => t.includes(w)); });
+      count.textContent = words.length ? ` ${rows.filter(r => !r.hidden).length} of ${rows.length}` : "";
+    };
+    input.addEventListener("input", filter);
+  };
+  addEventListener("DOMContentLoaded", () => document.querySelectorAll("main table.lb-sort").forEach(sortable));
+
   let waiting = 0;
   const later = () => { clearTimeout(waiting); waiting = setTimeout(boxes, 100); };
   ["load", "resize", "lossbook:math"].forEach(e => addEventListener(e, later));
