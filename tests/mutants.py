@@ -1,6 +1,6 @@
 """Broken losses, one per kind of bug found in the field, each with the check of the audit that must reject it.
 
-They claim to be binary cross-entropy with logits, or cross-entropy of rows. The comment says where the bug lives, or lived.
+They claim to be binary cross-entropy with logits, cross-entropy of rows, or a loss of sets. The comment says where the bug lives, or lived.
 """
 from __future__ import annotations
 
@@ -344,3 +344,141 @@ def softmax_minus_one_hot(x, t):  # the gradient as the paper prints it
 def shifted_by_the_mean(x, t):  # a shift that does not bound the exponent
     d = x - x.mean(1, keepdim=True).to(torch.bfloat16).to(x.dtype)
     return torch.log(torch.exp(d).sum(1)) - pick(d, t)
+
+
+# -- sets: any number of labels in a row --------------------------------------
+
+
+def sets(*caught_by: str, dtype: str = "float32", kind: str = "sets"): return mutant(*caught_by, dtype=dtype, kind=kind)
+def with_zero(u: Tensor) -> Tensor: return torch.cat([u, torch.zeros_like(u[..., :1])], -1)
+
+
+def plain_sets(x, y):
+    "Right over the real numbers, and a good start in floats."
+    y = y.bool()
+    return torch.logsumexp(with_zero(x.masked_fill(y, -torch.inf)), -1) + torch.logsumexp(with_zero((-x).masked_fill(~y, -torch.inf)), -1)
+
+
+@sets("false zeros", "value", "soft targets")
+def masked_by_1e12(x, y):  # the note, bert4keras, bert4torch
+    y = y.to(x.dtype)
+    x = (1 - 2 * y) * x
+    return torch.logsumexp(with_zero(x - (1 - y) * 1e12), -1) + torch.logsumexp(with_zero(x - y * 1e12), -1)
+
+
+@sets("false zeros", "gradient", "infinite logits")
+def masked_by_infinity(x, y): return plain_sets(x, y)
+
+
+@sets("finite")
+def exponentials_of_scores(x, y):
+    y = y.to(x.dtype)
+    return torch.log(1 + ((1 - y) * torch.exp(x)).sum(-1)) + torch.log(1 + (y * torch.exp(-x)).sum(-1))
+
+
+@sets("dead gradient", "cap")
+def clamped_scores(x, y): return plain_sets(x.clamp(-30, 30), y)
+
+
+@sets("soft targets")
+def labels_above_one_half(x, y): return plain_sets(x, y > 0.5)
+
+
+@sets("soft targets")
+def soft_labels_as_a_mixture(x, y):  # the mean over hard labels is another loss
+    y = y.to(x.dtype)
+    return (y * -F.logsigmoid(x) + (1 - y) * -F.logsigmoid(-x)).sum(-1) if y.frac().any() else plain_sets(x, y)
+
+
+@sets("strides")
+def sets_of_a_matrix_only(x, y): return plain_sets(x.view(-1, x.shape[-1]), y).view(x.shape[:-1])
+
+
+@sets("strides", "vmap")
+def classes_in_dimension_1(x, y):
+    e = torch.where(y.bool(), -x, x)
+    return torch.logsumexp(with_zero(torch.where(y.bool(), -torch.inf, e)), 1) + torch.logsumexp(with_zero(torch.where(y.bool(), e, -torch.inf)), 1)
+
+
+@sets("value", "gradient")
+def a_sum_of_binary_losses(x, y): return F.binary_cross_entropy_with_logits(x, y.to(x.dtype), reduction="none").sum(-1)
+
+
+@sets("value")
+def no_threshold_class(x, y):  # comparisons only, no zero
+    y = y.bool()
+    return F.softplus(torch.logsumexp(x.masked_fill(y, -1e4), -1) + torch.logsumexp((-x).masked_fill(~y, -1e4), -1))
+
+
+@sets("rounding", dtype="float16")
+def sets_in_16_bits(x, y): return plain_sets(x, y)
+
+
+@sets("reductions")
+def mean_over_the_classes(x, y, reduction="mean"):
+    loss = plain_sets(x, y)
+    return loss if reduction == "none" else loss.sum() / (1 if reduction == "sum" else x.numel())
+
+
+class _SetsBackwardOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.save_for_backward(x, y)
+        return plain_sets(x, y)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, y = ctx.saved_tensors
+        return torch.autograd.functional.vjp(lambda z: plain_sets(z, y), x, g)[1], None
+
+
+@sets("forward over reverse", "jvp", "vmap")
+def sets_without_forward_mode(x, y): return _SetsBackwardOnly.apply(x, y)
+
+
+@sets("value", "gradient", kind="sparse")
+def sparse_by_subtraction(x, indices):  # bert4keras, bert4torch: everything minus the labels, clamped
+    there, safe = indices >= 0, indices.clamp(min=0)
+    own = x.gather(-1, safe).masked_fill(~there, -torch.inf)
+    everything = torch.logsumexp(with_zero(x), -1)
+    rest = (1 - torch.exp(torch.logsumexp(own, -1) - everything)).clamp(1e-7, 1)
+    return everything + torch.log(rest) + torch.logsumexp(with_zero((-own).masked_fill(~there, -torch.inf)), -1)
+
+
+@sets("value", "gradient", kind="sparse")
+def padding_is_the_first_class(x, indices): return plain_sets(x, torch.zeros_like(x).scatter(-1, indices.clamp(min=0), 1.0))
+
+
+@sets("false zeros", "value", kind="subsets")
+def normaliser_minus_score(x, y):  # log Z - s_T, both large
+    log_z = x.new_full((*x.shape[:-1], x.shape[-1] + 1), -1e30)
+    log_z[..., 0] = 0.0
+    for i in range(x.shape[-1]):
+        log_z = torch.cat([log_z[..., :1], torch.logaddexp(log_z[..., 1:], log_z[..., :-1] + x[..., i : i + 1])], -1)
+    y = y.bool()
+    return log_z.gather(-1, y.sum(-1, keepdim=True)).squeeze(-1) - torch.where(y, x, 0.0).sum(-1)
+
+
+@sets("finite", "value", kind="subsets")
+def newtons_identities(x, y):  # alternating signs: exact in symbols, useless in floats
+    y, w = y.bool(), torch.exp(x)
+    z = [torch.ones_like(x[..., 0])]
+    for q in range(1, x.shape[-1] + 1): z.append(sum((-1) ** (j - 1) * z[q - j] * (w**j).sum(-1) for j in range(1, q + 1)) / q)
+    return torch.log(torch.stack(z, -1).gather(-1, y.sum(-1, keepdim=True)).squeeze(-1)) - torch.where(y, x, 0.0).sum(-1)
+
+
+@sets("value", "gradient", kind="subsets")
+def k_times_cross_entropy(x, y):  # each label against all classes, the other labels included
+    return -(F.log_softmax(x, -1) * y.to(x.dtype)).sum(-1)
+
+
+@sets("finite", kind="pairs")
+def every_pair_by_hand(x, y):
+    pairs = torch.exp(x.unsqueeze(-1) - x.unsqueeze(-2)) * ((~y.bool()).unsqueeze(-1) & y.bool().unsqueeze(-2))
+    return torch.log(1 + pairs.sum((-1, -2)))
+
+
+@sets("value", kind="pairs")
+def hardest_pair_only(x, y):
+    y = y.bool()
+    return F.softplus(torch.where(y, -1e4, x).amax(-1) - torch.where(y, x, 1e4).amin(-1))

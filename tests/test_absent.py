@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from conftest import DTYPES, each_claim, make_inputs, of_rows, pointwise
+from conftest import DTYPES, dense_sets, each_claim, make_inputs, of_rows, of_sets, one_per_example, pointwise
 
 BAD = (math.nan, math.inf, -math.inf)
 
@@ -40,7 +40,8 @@ def test_nothing_to_average_gives_zero(claim, dtype):
     for shape, masked in (((0,), False), ((0, 3), False), ((4,), True)):
         first, target = make_inputs(claim, *shape, dtype=getattr(torch, dtype))
         first.requires_grad_()
-        loss = claim.loss(first, target, mask=torch.zeros(shape, dtype=torch.bool) if masked else None, **claim.options)
+        mask = one_per_example(claim, torch.zeros(shape, dtype=torch.bool), first) if masked else None
+        loss = claim.loss(first, target, mask=mask, **claim.options)
         loss.backward()
         assert loss == 0 and loss.dtype == first.dtype and (first.grad == 0).all()
 
@@ -126,3 +127,67 @@ def test_denominators_of_rows(claim):
     assert mean(weight=weight, normalizer=12) == pytest.approx(each.sum().item() / 12, rel=1e-12)
     assert mean(mask=torch.zeros(12, dtype=torch.bool)) == 0
     assert claim.loss(z, label * 0 + 4, weight=weight, **claim.options) == 0  # all weight is 0: nothing to average
+
+
+@each_claim(of_sets)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", BAD)
+def test_classes_that_do_not_count_may_hold_anything(claim, dtype, bad, device):
+    "A masked class is a class removed; a row without a class is no row."
+    first, target = make_inputs(claim, 8, dtype=getattr(torch, dtype), device=device)
+    mask = torch.ones(8, 5, dtype=torch.bool, device=device)
+    mask[:, 4], mask[3] = False, False
+    if claim.traits.get("indices"): kept, wanted_target = target, torch.where(target == 4, -1, target)
+    else: kept, wanted_target = torch.where(mask, target, True), target[..., :4]
+    rows = torch.arange(8, device=device) != 3
+    z = torch.where(mask, first, bad).requires_grad_()
+    clean = first[rows][:, :4].clone().requires_grad_()
+    loss = claim.loss(z, kept, mask=mask, **claim.options)
+    wanted = claim.loss(clean, wanted_target[rows], **claim.options)
+    loss.backward()
+    wanted.backward()
+    tolerance = dict(rtol=1e-2 if dtype in ("float16", "bfloat16") else 1e-5, atol=0)
+    torch.testing.assert_close(loss, wanted, **tolerance)
+    assert (z.grad[~mask] == 0).all()
+    torch.testing.assert_close(z.grad[rows][:, :4], clean.grad, **tolerance)
+    assert claim.loss(z, kept, mask=mask, reduction="none", **claim.options)[3] == 0
+
+
+@each_claim(of_sets)
+def test_denominators_of_sets(claim):
+    first, target = make_inputs(claim, 12)
+    mask = torch.ones(12, 5, dtype=torch.bool)
+    mask[5] = False
+    weight = torch.rand(12, dtype=torch.float64) + 0.5
+    counted = _counts(claim, target) & mask.any(1)
+    each = claim.loss(first, target, mask=mask, reduction="none", **claim.options)
+    def mean(**options): return claim.loss(first, target, mask=mask, **options, **claim.options).item()
+    assert mean() == pytest.approx(each.sum().item() / counted.sum().item(), rel=1e-12)
+    assert mean(weight=weight) == pytest.approx((each * weight).sum().item() / counted.sum().item(), rel=1e-12)
+    assert mean(normalizer=3) == pytest.approx(each.sum().item() / 3, rel=1e-12)
+    assert mean(reduction="sum", weight=weight) == pytest.approx((each * weight).sum().item(), rel=1e-12)
+
+
+def _counts(claim, target):
+    "Rows that the mean counts, as far as the labels decide it."
+    return claim.traits["counted"](target) if "counted" in claim.traits else torch.ones(len(target), dtype=torch.bool)
+
+
+@each_claim(dense_sets)
+def test_labels_of_every_type_agree(claim):
+    first, target = make_inputs(claim, 16, dtype=torch.float32)
+    wanted = claim.loss(first, target, **claim.options)
+    for dtype in (torch.int64, torch.uint8, torch.float32, torch.float64, torch.float16):
+        assert torch.equal(claim.loss(first, target.to(dtype), **claim.options), wanted)
+
+
+@each_claim(lambda c: of_sets(c) and c.domain == "logits")
+def test_a_row_of_weight_0_may_have_an_infinite_loss(claim):
+    z, target = make_inputs(claim, 2)
+    target = torch.tensor([[0, 1, -1, -1, -1]] * 2) if claim.traits.get("indices") else torch.tensor([[1, 1, 0, 0, 0]] * 2)
+    z[0, 0] = -math.inf
+    z.requires_grad_()
+    assert claim.loss(z, target, reduction="none", **claim.options)[0] == math.inf
+    loss = claim.loss(z, target, weight=torch.tensor([0.0, 1.0]), reduction="sum", **claim.options)
+    loss.backward()
+    assert loss.isfinite() and (z.grad[0] == 0).all() and z.grad[1].abs().max() > 0

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import sympy as sp
 import torch
-from conftest import each_claim, make_inputs, of_rows, pointwise, subject_of
+from conftest import each_claim, make_inputs, of_rows, of_sets, pointwise, subject_of
 
 from lossbook import exact
 from lossbook.audit import audit, points_for
@@ -90,3 +90,28 @@ def test_soft_rows_in_ulp_of_their_terms(claim):
         got, gradient = subject_of(claim).run(z, y)
         assert exact.ulp_error(got, value.numpy(), "float32").max() <= claim.promise["float32"][0]
         assert exact.ulp_error(gradient, slope.numpy(), "float32", terms.numpy()).max() <= claim.promise["float32"][1]
+
+
+@each_claim(of_sets)
+def test_weights_of_rows_are_differentiable(claim):
+    first, target = make_inputs(claim, 6)
+    weight = (torch.rand(6, dtype=torch.float64) + 0.5).requires_grad_()
+    def loss(w): return claim.loss(first, target, weight=w, reduction="none", **claim.options)
+    assert torch.autograd.gradcheck(loss, weight)
+
+
+@each_claim(of_sets)
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_second_derivatives_of_sets(claim, size):
+    "Hessians by double backward in float32 against float64, beside the largest entry of each row."
+    generator = torch.Generator().manual_seed(0)
+    first, target = make_inputs(claim, 16)
+    first = first if claim.domain == "similarity" else first / 3 * size
+    direction = torch.randn(first.shape, generator=generator, dtype=torch.float64)
+    def product(z):
+        (slope,) = torch.autograd.grad(claim.loss(z, target, reduction="sum", **claim.options), z, create_graph=True)
+        return torch.autograd.grad((slope * direction.to(z)).sum(), z)[0]
+    wide, narrow = (product(first.to(d).float().to(d).requires_grad_()) for d in (torch.float64, torch.float32))
+    slope = subject_of(claim).run(first, target)[1].abs().amax(-1, keepdim=True)
+    room = 1e-4 * wide.abs().amax(-1, keepdim=True) + 1e-14 * slope**2 + 1e-34  # the terms that cancel have its square
+    assert ((narrow.double() - wide).abs() <= room).all() and narrow.isfinite().all()

@@ -1,11 +1,12 @@
 """Do the laws that the chapters prove hold for the code?"""
 import pytest
 import torch
-from conftest import CLAIMS, of_rows, pointwise
+from conftest import CLAIMS, of_rows, of_sets, pointwise, subject_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 LAWS = [(claim, name) for claim in CLAIMS if pointwise(claim) for name in claim.laws]
+SET_LAWS = [(claim, name) for claim in CLAIMS if of_sets(claim) for name in claim.laws]
 ROW_LAWS = [(claim, name) for claim in CLAIMS if of_rows(claim) for name in claim.laws]
 LOGIT = st.floats(-700, 700, allow_nan=False)
 
@@ -25,6 +26,16 @@ def test_law_of_rows(claim, name, seed, rows, classes, size):
     generator = torch.Generator().manual_seed(seed)
     a, b, y = torch.randn(3, rows, classes, generator=generator, dtype=torch.float64)
     claim.laws[name](lambda z, t: claim.loss(z, t, reduction="none", **claim.options), a * size, b * size, torch.softmax(y * 2, 1))
+
+
+@pytest.mark.parametrize("claim,name", SET_LAWS, ids=[f"{c.name}-{n}" for c, n in SET_LAWS])
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), rows=st.integers(1, 6), classes=st.integers(1, 12), size=st.floats(0.01, 300), share=st.floats(0, 1))
+def test_law_of_sets(claim, name, seed, rows, classes, size, share):
+    generator, subject = torch.Generator().manual_seed(seed), subject_of(claim)
+    a, b = torch.randn(2, rows, classes, generator=generator, dtype=torch.float64) * size
+    if claim.domain == "similarity": a, b = torch.tanh(a), torch.tanh(b)
+    claim.laws[name](subject, a, b, torch.rand(rows, classes, generator=generator) < share)
 
 
 def test_every_logit_loss_states_laws():

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import DTYPES, each_claim, make_inputs, of_rows, pointwise
+from conftest import DTYPES, each_claim, make_inputs, of_rows, of_sets, pointwise
 
 from lossbook.audit import audit
 
@@ -44,9 +44,10 @@ def test_vmap_over_options(claim):
 @each_claim()
 def test_fake_and_meta_tensors(claim):
     from torch._subclasses.fake_tensor import FakeTensorMode
-    with FakeTensorMode():
-        assert claim.loss(torch.rand(3), torch.rand(3), **claim.options).shape == ()
-    assert claim.loss(torch.rand(3, device="meta"), torch.rand(3, device="meta"), **claim.options).device.type == "meta"
+    first, target = make_inputs(claim, 3, dtype=torch.float32)
+    with FakeTensorMode() as mode:
+        assert claim.loss(mode.from_tensor(first), mode.from_tensor(target), **claim.options).shape == ()
+    assert claim.loss(first.to("meta"), target.to("meta"), **claim.options).device.type == "meta"
 
 
 @each_claim(pointwise)
@@ -99,3 +100,41 @@ def test_vmap_over_options_of_rows(claim):
     got = torch.vmap(torch.func.grad(one))(first, target, weight, mask)
     for row in range(6):
         torch.testing.assert_close(got[row], torch.func.grad(one)(first[row], target[row], weight[row], mask[row]), rtol=1e-12, atol=0)
+
+
+@each_claim(of_sets)
+def test_module_and_compile_of_sets(claim):
+    first, target = make_inputs(claim, 6, 4, dtype=torch.float32)
+    mask, weight = torch.rand(6, 4, 5, generator=torch.Generator().manual_seed(1)) < 0.7, torch.rand(4) + 0.5
+    module = claim.module(weight=weight, **claim.options)
+    wanted = claim.loss(first, target, weight=weight, **claim.options)
+    for same in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))): assert torch.equal(same(first, target), wanted)
+    other = claim.module(weight=torch.zeros(4), **claim.options)
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(other(first, target), wanted) and "weight=tensor[4]" in repr(module)
+    assert torch.equal(module(first, target, mask=mask), claim.loss(first, target, weight=weight, mask=mask, **claim.options))
+    compiled = torch.compile(claim.loss, fullgraph=True)
+    options = dict(weight=weight, mask=mask, normalizer=torch.tensor(3.0), **claim.options)
+    z, w = first.clone().requires_grad_(), first.clone().requires_grad_()
+    compiled(z, target, **options).backward()
+    claim.loss(w, target, **options).backward()
+    torch.testing.assert_close(z.grad, w.grad, rtol=1e-5, atol=1e-9)
+
+
+@each_claim(of_sets)
+def test_vmap_over_options_of_sets(claim):
+    first, target = make_inputs(claim, 6)
+    weight, mask = torch.rand(6, dtype=torch.float64), torch.rand(6, 5) < 0.7
+    def one(z, t, w, m): return claim.loss(z, t, weight=w, mask=m, **claim.options)
+    got = torch.vmap(torch.func.grad(one))(first, target, weight, mask)
+    for row in range(6):
+        torch.testing.assert_close(got[row], torch.func.grad(one)(first[row], target[row], weight[row], mask[row]), rtol=1e-12, atol=1e-15)
+
+
+def test_a_learned_threshold_is_a_parameter_of_the_module():
+    import lossbook
+    first, target = torch.randn(6, 5), torch.rand(6, 5) < 0.4
+    module = lossbook.MultilabelCrossEntropyLoss(threshold=torch.nn.Parameter(torch.zeros(5)))
+    module(first, target).backward()
+    (threshold,) = module.parameters()
+    assert threshold.grad.abs().min() > 0 and "threshold" in module.state_dict()
