@@ -52,4 +52,5 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"verify": verify, "dev": verify + dev},
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

@@ -126,6 +126,13 @@ def test_a_user_needs_torch_only(wheel):
     assert {"sympy", "python-flint", "numpy", "matplotlib"} <= verify
 
 
+def test_the_wheel_brings_the_command(wheel):
+    name = next(n for n in wheel.namelist() if n.endswith(".dist-info/entry_points.txt"))
+    scripts = ConfigParser(delimiters=["="])
+    scripts.read_string(wheel.read(name).decode())
+    assert dict(scripts["console_scripts"]) == {"lossbook": "lossbook.cli:main"}
+
+
 def test_installed_wheel_imports_away_from_the_repository(built, tmp_path):
     code = (
         "import lossbook, importlib.resources as r; print(lossbook.__file__); print(lossbook.__version__); "
