@@ -18,9 +18,11 @@ from lossbook.figures import PALETTE
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 PARTS = {p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS}
-CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem != "nan"]  # a page about failures, not about a loss
+# Pages that are not about one loss: failures, the map of a part, a study. Spans are a use of a loss: the form, but no card.
+OTHERS = {"nan", "two_sums", "yeast"}
+CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem not in OTHERS]
 SECTIONS = ["Definition", "Derivation", "Where the textbook form breaks", "Implementation", "Checks", "Shape", "In use", "What the note said", "Exercises", "References"]
-PROVING = {"symbolic", "exact", "figures", "audit", "rows", "records", "catalogue", "ledger"}
+PROVING = {"symbolic", "exact", "figures", "audit", "rows", "sets", "records", "catalogue", "ledger", "targets", "cli"}
 
 
 def cells(path): return json.loads(path.read_text())["cells"]
@@ -92,7 +94,7 @@ def test_chapter_sections_are_in_order(path):
     assert found == SECTIONS
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in CHAPTERS if p.stem != "spans"], ids=lambda p: p.stem)
 def test_every_chapter_begins_with_a_card(path):
     first = [c for c in cells(path) if c["cell_type"] == "code" and "default_exp" not in source(c)][0]
     assert "Card(" in source(first)
