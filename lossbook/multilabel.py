@@ -16,6 +16,7 @@ from lossbook.two_sums import (
     Sets,
     check_rows,
     log1p_sum,
+    no_sets,
     prepare_sets,
     reduce_sets,
     shifted,
@@ -243,7 +244,7 @@ def sparse_multilabel_cross_entropy(
 class MultilabelCrossEntropyLoss(
     Criterion,
     loss=multilabel_cross_entropy,
-    example=lambda: (torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.bool)),
+    example=no_sets,
 ): ...
 
 

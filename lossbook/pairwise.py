@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .arguments import check_number, constant
 from .criterion import Criterion
-from .stable import lost
-from .two_sums import INF, Sets, log1p_sum, prepare_sets, reduce_sets, two_sums
+from .stable import add
+from .two_sums import INF, Sets, log1p_sum, no_sets, prepare_sets, reduce_sets, two_sums
 
 # %% auto #0
-__all__ = ['PROMISE', 'positive_part', 'spec', 'circle_spec', 'published_gradient', 'product', 'total', 'log1p_pairs', 'scaled',
+__all__ = ['PROMISE', 'positive_part', 'spec', 'circle_spec', 'published_gradient', 'product', 'log1p_pairs', 'scaled',
            'lsep_loss', 'circle_exponents', 'circle_loss', 'LSEPLoss', 'CircleLoss', 'lsep_reference',
            'circle_reference', 'lsep_claim', 'circle_claim', 'claims']
 
@@ -114,12 +114,6 @@ def product(a, b):
     low, bottom = a - high, b - top
     return p, ((high * top - p) + high * bottom + low * top) + low * bottom
 
-
-def total(a: Tensor, b: Tensor, rest=0.0) -> tuple:
-    "a + b in float64 and what is lost: by this addition, and before it (`rest`)."
-    d = a + b
-    return d, lost(a, -b, d) + rest
-
 # %% ../nbs/sets/pairwise.ipynb #c051
 def log1p_pairs(u: Tensor, sets: Sets, rest=0.0, extra=(0.0, 0.0)) -> tuple[Tensor, Tensor]:
     """log(1 + sum of e^(u_i + u_j + extra)) over pairs of a class i without and j with a label.
@@ -135,7 +129,8 @@ def log1p_pairs(u: Tensor, sets: Sets, rest=0.0, extra=(0.0, 0.0)) -> tuple[Tens
     there = torch.ones_like(sets.y) if sets.valid is None else sets.valid
     has_pair = (there & sets.y).any(-1) & (there & ~sets.y).any(-1)
     (m, N), (k, P) = two_sums(u, sets.y, sets.valid, rest)
-    top, lost_ = total(*total(m, k)[:1], torch.full_like(m, extra[0]), total(m, k)[1] + extra[1])
+    both, r = add(m, k)
+    top, lost_ = add(both, torch.full_like(m, extra[0]), r + extra[1])
     lost_ = torch.where(top.abs() < 1000, lost_, 0.0)  # beyond, less than an ulp of the loss
     top, S = torch.where(has_pair, top, -INF), torch.where(has_pair, N * P * (1 + lost_), 0.0)
     return log1p_sum(top, S), has_pair
@@ -218,9 +213,9 @@ def circle_exponents(s: Tensor, y: Tensor, gamma: float, m: float, detach: bool)
 
 def _lost_exponents(s: Tensor, y: Tensor, u: Tensor, gamma: float, m: float) -> Tensor:
     "gamma [a + m]_+ (a - m) - u, to twice the digits of a float64."
-    a, rest = total(y.to(s.dtype), torch.where(y, -s, s))
+    a, rest = add(y.to(s.dtype), torch.where(y, -s, s))
     m = torch.full_like(a, m)
-    (high, high_), (low, low_) = total(a, m, rest), total(a, -m, rest)
+    (high, high_), (low, low_) = add(a, m, rest), add(a, -m, rest)
     p, p_ = product(high, low)
     v, v_ = product(p, gamma)
     more = (v - u) + (v_ + gamma * (p_ + high * low_ + low * high_))
@@ -289,14 +284,14 @@ def circle_loss(
 class LSEPLoss(
     Criterion,
     loss=lsep_loss,
-    example=lambda: (torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.bool)),
+    example=no_sets,
 ): ...
 
 
 class CircleLoss(
     Criterion,
     loss=circle_loss,
-    example=lambda: (torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.bool)),
+    example=no_sets,
 ): ...
 
 # %% ../nbs/sets/pairwise.ipynb #c067

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['softplus', 'log_sigmoid', 'sigmoid', 'log1mexp', 'logsumexp', 'logaddexp', 'lost', 'exp_difference']
+__all__ = ['softplus', 'log_sigmoid', 'sigmoid', 'log1mexp', 'logsumexp', 'logaddexp', 'lost', 'add', 'exp_difference']
 
 # %% ../nbs/foundations/stable.ipynb #c005
 def _exp_neg_abs(x: Tensor) -> Tensor: return torch.exp(torch.where(x < 0, x, -x))
@@ -105,6 +105,12 @@ def lost(a: Tensor, b: Tensor, d: Tensor) -> Tensor:
     "a - b - d, what the rounded difference d = a - b lost (TwoSum). Exact for finite floats."
     t = d - a
     return (a - (d - t)) - (b + t)
+
+
+def add(a: Tensor, b: Tensor, rest: Tensor | float = 0.0) -> tuple[Tensor, Tensor | float]:
+    "a + b, and what it lost together with an earlier rest; the second has no derivative."
+    c = a + b
+    return c, rest + lost(a.detach(), -b.detach(), c.detach())
 
 
 def exp_difference(a: Tensor, b: Tensor, rest: Tensor | float = 0.0) -> Tensor:

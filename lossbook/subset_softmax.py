@@ -12,15 +12,15 @@ from torch import Tensor
 from .arguments import can_read, check_broadcast, check_floating, check_range
 from .arguments import check_tensor, working_dtypes
 from .criterion import Criterion
-from .stable import exp_difference, lost, softplus
-from .two_sums import INF, Sets, log1p_sum, prepare_sets, reduce_sets, shifted
+from .stable import add, exp_difference, lost, softplus
+from .two_sums import INF, Sets, log1p_sum, no_sets, prepare_sets, reduce_sets, shifted
 
 # %% auto #0
-__all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'bounded_spec', 'orders', 'falling', 'add', 'running_sum', 'log_sums',
-           'log_swaps', 'log1p_terms', 'Sides', 'check_most', 'sides', 'infinite_sides', 'limits',
-           'subset_softmax_loss', 'pairs_within', 'log_each', 'log_bounded', 'bounded_subset_softmax_loss',
-           'SubsetSoftmaxLoss', 'BoundedSubsetSoftmaxLoss', 'check_count', 'check_scores', 'inclusion_probabilities',
-           'top_labels', 'reference', 'claims']
+__all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'bounded_spec', 'orders', 'falling', 'running_sum', 'log_sums', 'log_swaps',
+           'log1p_terms', 'Sides', 'check_most', 'sides', 'infinite_sides', 'limits', 'subset_softmax_loss',
+           'pairs_within', 'log_each', 'log_bounded', 'bounded_subset_softmax_loss', 'SubsetSoftmaxLoss',
+           'BoundedSubsetSoftmaxLoss', 'check_count', 'check_scores', 'inclusion_probabilities', 'top_labels',
+           'reference', 'claims']
 
 # %% ../nbs/sets/subset_softmax.ipynb #c006
 @cache
@@ -131,12 +131,6 @@ def falling(u: Tensor, group: Tensor, rest: Tensor | None = None) -> tuple:
     kept = torch.where(group & (u.detach() < INF), u, -INF)
     v, order = torch.sort(kept, dim=-1, descending=True)
     return v, None if rest is None else rest.gather(-1, order)
-
-
-def add(a: Tensor, b: Tensor, rest: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-    "a + b, and what it lost together with an earlier rest."
-    c = a + b
-    return c, rest + lost(a.detach(), -b.detach(), c.detach())
 
 
 def running_sum(d: Tensor, rest: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -391,9 +385,8 @@ def bounded_subset_softmax_loss(
     return reduce_sets(loss, sets, weight, reduction, normalizer)
 
 # %% ../nbs/sets/subset_softmax.ipynb #c072
-def _nothing(): return torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.bool)
-class SubsetSoftmaxLoss(Criterion, loss=subset_softmax_loss, example=_nothing): ...
-class BoundedSubsetSoftmaxLoss(Criterion, loss=bounded_subset_softmax_loss, example=_nothing): ...
+class SubsetSoftmaxLoss(Criterion, loss=subset_softmax_loss, example=no_sets): ...
+class BoundedSubsetSoftmaxLoss(Criterion, loss=bounded_subset_softmax_loss, example=no_sets): ...
 
 # %% ../nbs/sets/subset_softmax.ipynb #c075
 def check_count(k, logits: Tensor) -> tuple[Tensor | int, int]:

@@ -21,13 +21,13 @@ from lossbook.arguments import (
     working_dtypes,
 )
 from .reduction import check_reduction, fill_masked, reduce
-from .stable import exp_difference, lost
+from .stable import add, exp_difference, lost
 
 INF = float("inf")
 
 # %% auto #0
 __all__ = ['INF', 'one_sum', 'two_sums', 'log1p_sum', 'Sets', 'check_labels', 'check_target', 'check_rows', 'prepare_sets',
-           'reduce_sets', 'shifted']
+           'reduce_sets', 'no_sets', 'shifted']
 
 # %% ../nbs/sets/two_sums.ipynb #c039
 def _largest(v: Tensor, group: Tensor) -> Tensor:
@@ -60,8 +60,7 @@ def _terms(u: Tensor, top: Tensor, own: Tensor, rest) -> Tensor:
 def _sum(e: Tensor, group: Tensor, top: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     "(m, S) of terms that were divided by e^m."
     S = torch.where(group, e, 0.0).sum(-1, dtype=torch.float64)
-    m = top.double() + own.double()
-    more = lost(top.double(), -own.double(), m)  # what m cannot hold of own, in float64
+    m, more = add(top.double(), own.double())  # more: what m cannot hold of own, in float64
     S = S * torch.exp(torch.where(more.abs() < 1, more, 0.0))  # above 1e15 an ulp of m is more
     return m, torch.where(top == INF, 1.0, S)
 
@@ -223,6 +222,11 @@ def reduce_sets(
     keep = sets.keep if keep is None else keep
     how = {"weight": weight, "reduction": reduction, "normalizer": normalizer}
     return reduce(loss, dtype=sets.dtype, mask=keep, **how)
+
+
+def no_sets() -> tuple[Tensor, Tensor]:
+    "Scores and labels of no row: what a module tries its options on."
+    return torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.bool)
 
 # %% ../nbs/sets/two_sums.ipynb #c071
 def shifted(x: Tensor, threshold, name: str = "threshold") -> tuple[Tensor, Tensor | float]:
