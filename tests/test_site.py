@@ -111,6 +111,17 @@ def test_cells_suit_both_renderers(path):
     assert not bad, f"{path}\n  " + "\n  ".join(bad)
 
 
+@pytest.mark.parametrize("path", [nb.as_posix() for nb in NOTEBOOKS])
+def test_no_word_of_a_figure_has_the_colour_of_the_paper(path):
+    "The paper is transparent in the dark, and a word drawn in it is gone."
+    paper, gone = re.search(r"--fig-paper: (#[0-9a-f]{6});", (ROOT / "styles.css").read_text())[1], []
+    for n, cell in enumerate(json.loads((ROOT / path).read_text(encoding="utf-8"))["cells"]):
+        for out in cell.get("outputs", []):
+            svg = "".join(out.get("data", {}).get("image/svg+xml", []))
+            gone += [f"cell {n}: {m[1]}" for m in re.finditer(rf'id="text_\d+">\s*<!-- (.*?) -->\s*<g style="fill: {paper}', svg)]
+    assert not gone, gone
+
+
 # The finishing step, on pages as each renderer writes them
 
 SVG = '''<?xml version="1.0"?><!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd">
