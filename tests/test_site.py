@@ -424,6 +424,11 @@ WIDE = """() => {
   return wide + "px: " + culprits.slice(0, 3).map(e => e.tagName + "." + e.getAttribute("class")).join(", ");
 }"""
 
+# The card at the top of a chapter is read without scrolling sideways; only a long formula in it scrolls.
+CARDS = """() => [...document.querySelectorAll("main .lb-scroll")]
+  .filter(e => e.querySelector("th")?.textContent.trim() === "property" && e.scrollWidth > e.clientWidth + 2)
+  .map(e => e.querySelector("td + td")?.textContent + ": " + e.scrollWidth)"""
+
 # A bar may show only where something is really too wide: never a vertical one.
 BARS = """() => [...document.querySelectorAll("main .math, main .lb-scroll, main .cell-output-display, main .lb-wide")]
   .filter(e => ["auto", "scroll"].includes(getComputedStyle(e).overflowY) && e.scrollHeight > e.clientHeight + 1).map(e => e.outerHTML.slice(0, 80))"""
@@ -470,6 +475,7 @@ def test_page_in_the_browser(tab, server, page):
         wide = tab.evaluate(WIDE)
         assert not wide, f"wider than the {size}, {mode}: {wide}"
         assert not (bars := tab.evaluate(BARS)), f"a stray scroll bar on the {size}: {bars}"
+        assert not (cards := tab.evaluate(CARDS)), f"a card wider than the {size}: {cards}"
         if size == "desktop": assert not (faint := tab.evaluate(FAINT)), f"too little contrast, {mode}: {faint}"
         tab.screenshot(path=SCREENS / f"{page.removesuffix('.html').replace('/', '-')}-{size}-{mode}.png", full_page=True)
 

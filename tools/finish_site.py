@@ -51,7 +51,10 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
     document.querySelectorAll("main mjx-container:not([display])").forEach(m => {
       const block = m.closest("p, li, td, th, dd, dt, figcaption, caption, div");
       m.classList.remove("lb-wide");
-      if (block && m.getBoundingClientRect().width > block.clientWidth + 1 && !m.closest(".lb-scroll")) m.classList.add("lb-wide");
+      // In a table a wide formula scrolls by itself; else every other cell grows with it and is cut off.
+      const box = m.closest(".lb-scroll"), room = box ? Math.max(180, box.clientWidth - 150) : block?.clientWidth;
+      box?.style.setProperty("--lb-room", `${room}px`);
+      if (block && m.getBoundingClientRect().width > room + 1) m.classList.add("lb-wide");
     });
     document.querySelectorAll("main .math.display, main .lb-wide, main pre").forEach(box => {
       const wide = box.scrollWidth > box.clientWidth + 1;
