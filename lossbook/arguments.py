@@ -11,7 +11,7 @@ from torch import Tensor
 
 # %% auto #0
 __all__ = ['DTYPES', 'check_floating', 'check_tensor', 'check_shape', 'check_broadcast', 'check_constant', 'check_mask',
-           'check_choice', 'check_number', 'can_read', 'check_range', 'constant', 'working_dtypes']
+           'check_choice', 'check_number', 'can_read', 'check_range', 'constant', 'working_dtypes', 'wide']
 
 # %% ../nbs/foundations/arguments.ipynb #c005
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -134,3 +134,7 @@ def working_dtypes(logits: Tensor) -> tuple[torch.dtype, torch.dtype]:
     kind = logits.device.type
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.float32, torch.float32 if autocast else logits.dtype
+
+def wide(x: Tensor) -> Tensor:
+    "x in the dtype of the arithmetic: float64 as it is, else float32."
+    return x if x.dtype == torch.float64 else x.float()

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from .arguments import check_broadcast, check_floating, check_mask, check_number
-from .arguments import check_range, check_shape, check_tensor, constant, working_dtypes
+from .arguments import check_range, check_shape, check_tensor, constant, wide, working_dtypes
 from .criterion import Criterion
+from .fused import Fused, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale
 
 # %% auto #0
@@ -41,9 +42,38 @@ def _with_logits(x: Tensor, y: Tensor, pos_weight: Tensor | None) -> Tensor:
     if pos_weight is None: return scale(above, 1 - y) + scale(below, y) + tail
     return scale(above + tail, 1 - y) + scale(below + tail, pos_weight * y)
 
+# %% ../nbs/likelihood/bce.ipynb #fd127381
+def _composition(x: Tensor, y: Tensor) -> Tensor:
+    check_range("target", y, 0, 1)
+    x = wide(x)
+    return _with_logits(x, y.to(x.dtype), None)
+
+
+def _kernel(room, g, x: Tensor, y: Tensor):
+    "Equation (6)."
+    kind = wide(x[:0]).dtype
+    x, y = room.copy(x, kind), room.copy(y, kind)
+    low, high = torch.aminmax(y)
+    if not (low >= 0 and high <= 1): check_range("target", y, 0, 1)
+    above = torch.ge(x, 0, out=room(x.shape, kind))  # 1 or 0
+    w = torch.sub(above, y, out=room(x.shape, kind)).abs_()
+    size = torch.abs(x, out=room(x.shape, kind))
+    e = torch.neg(size, out=room(x.shape, kind)).exp_()
+    loss = None
+    if not isinstance(g, Tensor):
+        loss = size.mul_(w).add_(torch.log1p(e, out=room(x.shape, kind)))
+        if g is None: return loss
+    total = torch.add(e, 1, out=room(x.shape, kind))
+    slope = e.neg_().addcmul_(w, total).div_(total)
+    slope = torch.mul(slope, above.mul_(g + g).sub_(g), out=room.result(slope))
+    return slope if loss is None else (loss, slope)
+
+
+_fused = Fused(_composition, _kernel)
+
 # %% ../nbs/likelihood/bce.ipynb #c039
 def _prepare(name: str, first, target, weight, label_smoothing, mask, reduction, normalizer):
-    "Check the arguments that both functions share; returns first and target in the working dtype, and the result's dtype."
+    "Check the arguments that both functions share; returns first, target and the dtype of the result."
     check_floating(name, first)
     check_tensor("target", target, first, name)
     check_shape("target", target, first.shape, f"the shape of {name}")
@@ -56,12 +86,12 @@ def _prepare(name: str, first, target, weight, label_smoothing, mask, reduction,
     check_number("label_smoothing", label_smoothing, 0, 1)
     check_reduction(reduction, normalizer, weight, shape=first.shape, like=first, like_name=name)
     compute, result = working_dtypes(first)
-    y = fill_masked(target, mask).to(compute)
-    check_range("target", y, 0, 1)
+    y = fill_masked(target, mask)
     if label_smoothing:
+        check_range("target", y, 0, 1)
         eps = constant(label_smoothing)
-        y = y * (1 - eps) + eps / 2
-    return fill_masked(first, mask).to(compute), y, result
+        y = y.to(compute) * (1 - eps) + eps / 2
+    return fill_masked(first, mask), y, result
 
 # %% ../nbs/likelihood/bce.ipynb #c040
 def binary_cross_entropy_with_logits(
@@ -109,19 +139,16 @@ def binary_cross_entropy_with_logits(
     x, y, dtype = _prepare(
         "logits", logits, target, weight, label_smoothing, mask, reduction, normalizer
     )
+    how = {"reduction": reduction, "weight": weight, "mask": mask, "normalizer": normalizer}
+    how["dtype"] = dtype
     if pos_weight is not None:
         check_tensor("pos_weight", pos_weight, logits, "logits")
         check_broadcast("pos_weight", pos_weight, logits.shape, "the shape of logits")
         check_range("pos_weight", pos_weight, 0)
-        pos_weight = pos_weight.to(x.dtype)
-    return reduce(
-        _with_logits(x, y, pos_weight),
-        reduction=reduction,
-        dtype=dtype,
-        weight=weight,
-        mask=mask,
-        normalizer=normalizer,
-    )
+        x = wide(x)
+        check_range("target", y, 0, 1)
+        return reduce(_with_logits(x, y.to(x.dtype), pos_weight.to(x.dtype)), **how)
+    return reduced(_fused, x, y, **how)
 
 # %% ../nbs/likelihood/bce.ipynb #c043
 def _neg_log(p: Tensor) -> Tensor:
@@ -181,7 +208,10 @@ def binary_cross_entropy(
     p, y, dtype = _prepare(
         "probs", probs, target, weight, label_smoothing, mask, reduction, normalizer
     )
+    check_range("target", y, 0, 1)
     check_range("probs", p, 0, 1, allow_nan=True)
+    p = wide(p)
+    y = y.to(p.dtype)
     loss = scale(_neg_log(p), y) + scale(_neg_log_complement(p), 1 - y)
     return reduce(
         loss, reduction=reduction, dtype=dtype, weight=weight, mask=mask, normalizer=normalizer

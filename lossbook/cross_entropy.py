@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossbook.arguments import (
+    can_read,
     check_floating,
     check_mask,
     check_number,
@@ -16,17 +17,20 @@ from lossbook.arguments import (
     check_shape,
     check_tensor,
     constant,
+    wide,
     working_dtypes,
 )
 from .criterion import Criterion
-from .reduction import check_reduction, reduce, scale
+from .fused import NARROW, Fused, per_row, reduced
+from .reduction import check_reduction, fill_masked, reduce, scale
 from .stable import exp_difference
 
 INF = float("inf")
 
 # %% auto #0
-__all__ = ['INF', 'spec', 'exponentials', 'gap_of', 'odds', 'neg_log', 'neg_log_soft', 'smooth', 'Rows', 'check_classes',
-           'prepare_rows', 'reduce_rows', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
+__all__ = ['INF', 'spec', 'exponentials', 'gap_of', 'odds', 'neg_log', 'row_sums', 'neg_log_soft', 'smooth', 'Rows',
+           'check_classes', 'prepare_rows', 'reduce_rows', 'plain_rows', 'cross_entropy', 'CrossEntropyLoss',
+           'reference', 'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
 def spec():
@@ -82,6 +86,38 @@ def neg_log(top: Tensor, gap: Tensor, others: Tensor, own: Tensor) -> Tensor:
     behind = gap + torch.log(torch.where(top, 1.0, others + own))
     return torch.where(top, ahead, behind)
 
+# %% ../nbs/likelihood/cross_entropy.ipynb #f23f08a6
+def _composition(x: Tensor, index: Tensor, keep: Tensor | None) -> Tensor:
+    x = wide(x)
+    return neg_log(*odds(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index))
+
+
+def row_sums(room, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """e^s with 0 at the right class, e^s of the right class, and the sum over the others, float64.
+
+    None where these are too large or too small to be divided. The last two are (N, 1, ...).
+    """
+    at = index.unsqueeze(1)
+    e = room(x.shape, torch.float64).copy_(x).exp_()
+    own = e.gather(1, at)
+    others = e.scatter_(1, at, 0.0).sum(1, keepdim=True)
+    if own.min() > 1e-260 and own.max() < 1e260 and others.max() < 1e260: return e, own, others
+
+
+def _kernel(room, g, x: Tensor, index: Tensor, keep: Tensor | None):
+    "Losses and gradients of rows; those that keep drops are finite, and dropped later."
+    sums = row_sums(room, x, index)
+    if sums is None: return None
+    e, own, others = sums
+    loss = None if isinstance(g, Tensor) else torch.log1p(others / own).squeeze(1)
+    if g is None: return loss
+    share = per_row(g) / (own + others)
+    slope = e.mul_(share).scatter_(1, index.unsqueeze(1), -others * share)
+    return slope if loss is None else (loss, slope)
+
+
+_fused = Fused(_composition, _kernel, dim=1, dtypes=NARROW)
+
 # %% ../nbs/likelihood/cross_entropy.ipynb #c041
 def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
     "sum_c dense_c (-log p_c) over dim 1; a class with weight 0 contributes 0 even at -inf."
@@ -97,6 +133,26 @@ def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
     gaps = scale(torch.where(on_top, 0.0, gap_of(m, x)), dense.double()).sum(1)
     return of_best * torch.log1p(others * torch.exp(gap)) + gaps + of_rest * torch.log(others + own)
 
+
+def _soft_kernel(room, g, x: Tensor, dense: Tensor):
+    "The same in one pass, and its gradient p W - t, with W the sum of t; the class on top apart."
+    best = x.argmax(1)
+    sums = row_sums(room, x, best)
+    if sums is None: return None
+    e, own, others = sums
+    at, t = best.unsqueeze(1), room(x.shape, torch.float64).copy_(dense)
+    z, of_best, of_all = own + others, t.gather(1, at), t.sum(1, keepdim=True)
+    if g is not None:
+        slope = e.mul_(of_all / z).sub_(t)
+        slope.scatter_(1, at, (own * (of_all - of_best) - others * of_best) / z).mul_(per_row(g))
+    if isinstance(g, Tensor): return slope
+    rest = t.scatter_(1, at, 0.0).sum(1, keepdim=True) * torch.log(z)
+    loss = of_best * torch.log1p(others / own) + (rest - t.mul_(x).sum(1, keepdim=True))
+    return loss.squeeze(1) if g is None else (loss.squeeze(1), slope)
+
+
+_soft_fused = Fused(neg_log_soft, _soft_kernel, dim=1, dtypes=NARROW)
+
 # %% ../nbs/likelihood/cross_entropy.ipynb #c044
 def smooth(x: Tensor, dense: Tensor, label_smoothing: float) -> Tensor:
     "dense * (1 - eps) + eps / C, the second part over the classes whose score is not -inf."
@@ -110,21 +166,28 @@ def smooth(x: Tensor, dense: Tensor, label_smoothing: float) -> Tensor:
 # %% ../nbs/likelihood/cross_entropy.ipynb #c046
 @dataclass
 class Rows:
-    "Arguments of a softmax loss, checked: scores (N, C, ...) in the working dtype, target as index or dense, and which rows count."
+    "Arguments of a softmax loss, checked: scores (N, C, ...), target as index or dense, which rows count (None: all), and the dtypes of the arithmetic and of the result."
 
     x: Tensor
     index: Tensor | None
     dense: Tensor | None
     keep: Tensor | None
     weight: Tensor | None
+    compute: torch.dtype
     dtype: torch.dtype
     single: bool
+
+    def scores(self) -> Tensor:
+        "The scores in the dtype of the arithmetic, 0 in rows that do not count."
+        keep = None if self.keep is None else self.keep.unsqueeze(1)
+        return fill_masked(self.x, keep).to(self.compute)
 
     def one_hot(self) -> Tensor:
         "The target with one weight per class, before smoothing."
         if self.dense is not None:
             return self.dense
-        return torch.zeros_like(self.x).scatter(1, self.index.unsqueeze(1), 1.0)
+        zero = torch.zeros_like(self.x, dtype=self.compute)
+        return zero.scatter(1, self.index.unsqueeze(1), 1.0)
 
     def per_class(self, values: Tensor) -> Tensor:
         "One number per class, shaped to broadcast along dim 1."
@@ -206,22 +269,14 @@ def _sort_out(x, t, mask, weight, ignore_index, dtypes, single) -> Rows:
         counted = t != ignore_index
         keep = counted if mask is None else mask & counted
         index = _check_index(t, x.shape[1], keep, ignore_index)
+        keep = None if can_read(keep) and keep.all() else keep
     else:
         dense = (
             t.to(compute) if keep is None else torch.where(keep.unsqueeze(1), t.to(compute), 0.0)
         )
         check_range("target", dense, 0, 1)
-    if keep is not None:
-        x = torch.where(keep.unsqueeze(1), x, torch.zeros((), dtype=x.dtype, device=x.device))
-    return Rows(
-        x.to(compute),
-        index,
-        dense,
-        keep,
-        None if weight is None else weight.to(compute),
-        result,
-        single,
-    )
+    weight = None if weight is None else weight.to(compute)
+    return Rows(x, index, dense, keep, weight, compute, result, single)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c049
 def reduce_rows(loss: Tensor, rows: Rows, reduction: str, normalizer) -> Tensor:
@@ -240,6 +295,12 @@ def reduce_rows(loss: Tensor, rows: Rows, reduction: str, normalizer) -> Tensor:
         count=count,
     )
     return loss.squeeze(0) if rows.single and reduction == "none" else loss
+
+
+def plain_rows(rows: Rows, factor: Tensor | None, reduction: str, normalizer) -> bool:
+    "Whether a mean or sum over rows is plain: all of them count, and each counts 1."
+    fixed = rows.keep is None and factor is None and not isinstance(normalizer, Tensor)
+    return fixed and reduction != "none"
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c051
 def cross_entropy(
@@ -294,12 +355,16 @@ def cross_entropy(
         logits, target, weight, ignore_index, label_smoothing, mask, reduction, normalizer
     )
     if rows.index is not None and not label_smoothing:
-        loss = neg_log(*odds(rows.x, rows.index))
+        if plain_rows(rows, weight, reduction, normalizer):
+            how = {"reduction": reduction, "dtype": rows.dtype, "normalizer": normalizer}
+            return reduced(_fused, rows.x, rows.index, None, **how)
+        loss = _fused(rows.x, rows.index, rows.keep)
         loss = scale(loss, None if weight is None else rows.weight[rows.index])
     else:
-        dense = smooth(rows.x, rows.one_hot(), label_smoothing)
+        x = rows.scores()
+        dense = smooth(x, rows.one_hot(), label_smoothing)
         dense = dense if weight is None else dense * rows.per_class(rows.weight)
-        loss = neg_log_soft(rows.x, dense)
+        loss = _soft_fused(x, dense)
     return reduce_rows(loss, rows, reduction, normalizer)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c055

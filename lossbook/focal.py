@@ -8,12 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arguments import check_number, constant
+from .arguments import check_number, check_range, constant, wide
 from .bce import _prepare
 from .criterion import Criterion
 from .cross_entropy import INF, check_classes, exponentials, gap_of, neg_log, odds
-from .cross_entropy import prepare_rows, reduce_rows, smooth
-from .reduction import reduce, scale
+from .cross_entropy import plain_rows, prepare_rows
+from .cross_entropy import reduce_rows, row_sums, smooth
+from .fused import NARROW, Fused, is_hard, per_row, power_, reduced
+from .reduction import fill_masked, reduce, scale
 from .stable import sigmoid, softplus
 
 # %% auto #0
@@ -88,6 +90,41 @@ def _undecided(loss: Tensor, t: Tensor, gamma: float) -> Tensor:
     step = torch.where(1 + gamma * t > 0, 2.0**-23, -(2.0**-23))
     return torch.where((loss == -t) & (t < -4), loss * (1 + step), loss)
 
+# %% ../nbs/imbalance/focal.ipynb #18051dd2
+def _composition(x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float) -> Tensor:
+    check_range("target", y, 0, 1)
+    sixteen, x = x.dtype.itemsize == 2, wide(x)
+    y, yes, no = y.to(x.dtype), _binary(x, gamma), _binary(-x, gamma)
+    if sixteen: yes, no = _undecided(yes, x, gamma), _undecided(no, -x, gamma)
+    return scale(yes, for_1 * y) + scale(no, for_0 * (1 - y))
+
+
+def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float):
+    "Labels 0 and 1 only: u = -t, q = sigmoid(u), s = softplus(u), e^-s = sigmoid(-u)."
+    if not is_hard(room, y): return None
+    sixteen, kind = x.dtype.itemsize == 2, wide(x[:0]).dtype
+    x, y = room.copy(x, kind), room.copy(y, kind)
+    no = torch.sub(1, y, out=room(x.shape, kind))
+    share = torch.mul(y, for_1, out=room(x.shape, kind)).add_(no, alpha=for_0)
+    sign = no.sub_(y)  # du/dx
+    u = torch.mul(sign, x, out=room(x.shape, kind))
+    e = torch.abs(u, out=room(x.shape, kind)).neg_().exp_()
+    q = torch.exp(u, out=room(x.shape, kind)).clamp_(max=1)
+    q.div_(torch.add(e, 1, out=room(x.shape, kind)))
+    s = e.log1p_().add_(torch.clamp(u, min=0, out=room(x.shape, kind) if sixteen else u))
+    if g is not None:
+        pull = torch.neg(s, out=room(x.shape, kind)).exp_()
+        pull = torch.addcmul(q, pull, s, value=gamma, out=pull).mul_(sign.mul_(g))
+    power = power_(room, q, gamma).mul_(share)
+    if g is not None: slope = torch.mul(pull, power, out=room.result(pull))
+    if isinstance(g, Tensor): return slope
+    if sixteen: loss = share.mul_(_undecided(s.mul_(power).div_(share), u.neg_(), gamma))
+    else: loss = s.mul_(power)
+    return loss if g is None else (loss, slope)
+
+
+_fused = Fused(_composition, _kernel)
+
 # %% ../nbs/imbalance/focal.ipynb #c066
 def sigmoid_focal_loss(
     logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | None = 0.25,
@@ -136,11 +173,8 @@ def sigmoid_focal_loss(
     x, y, dtype = _prepare("logits", logits, target, *shared)
     g, a = constant(gamma), None if alpha is None else constant(alpha)
     for_1, for_0 = (1.0, 1.0) if a is None else (a, 1 - a)
-    yes, no = _binary(x, g), _binary(-x, g)
-    if logits.dtype.itemsize == 2: yes, no = _undecided(yes, x, g), _undecided(no, -x, g)
-    loss = scale(yes, for_1 * y) + scale(no, for_0 * (1 - y))
     how = {"reduction": reduction, "weight": weight, "mask": mask, "normalizer": normalizer}
-    return reduce(loss, dtype=dtype, **how)
+    return reduced(_fused, x, y, g, for_1, for_0, dtype=dtype, **how)
 
 # %% ../nbs/imbalance/focal.ipynb #c069
 def _row(top: Tensor, gap: Tensor, others: Tensor, own: Tensor, gamma: Tensor) -> Tensor:
@@ -153,6 +187,31 @@ def _row(top: Tensor, gap: Tensor, others: Tensor, own: Tensor, gamma: Tensor) -
     wrong = loss > _SURE
     factor = _power(q, torch.log1p(over), gamma)
     return torch.where(wrong, loss, factor * torch.where(wrong, 0.0, loss))
+
+
+def _row_composition(x: Tensor, index: Tensor, keep: Tensor | None, gamma: float) -> Tensor:
+    x = wide(x)
+    g = torch.full((), gamma, dtype=x.dtype, device=x.device).double()
+    return _row(*odds(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index), g)
+
+
+def _row_kernel(room, g, x: Tensor, index: Tensor, keep: Tensor | None, gamma: float):
+    "(14), and for its gradient the pull of (5) shared among the others in proportion to e^s."
+    sums = row_sums(room, x, index)
+    if sums is None: return None
+    e, own, others = sums
+    gamma = torch.tensor(gamma, dtype=torch.float32).item()
+    p, q, s = own / (own + others), others / (own + others), torch.log1p(others / own)
+    pull = None if g is None else (gamma * p * s + q) * per_row(g)
+    power = power_(room, q, gamma)
+    loss = None if isinstance(g, Tensor) else (power * s).squeeze(1)
+    if g is None: return loss
+    share = torch.where(others > 0, pull.mul_(power) / others, 0.0)
+    slope = e.mul_(share).scatter_(1, index.unsqueeze(1), -pull)
+    return slope if loss is None else (loss, slope)
+
+
+_row_fused = Fused(_row_composition, _row_kernel, dim=1, dtypes=NARROW)
 
 # %% ../nbs/imbalance/focal.ipynb #c072
 def _rows_soft(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:
@@ -183,7 +242,8 @@ def _class_weight(rows, alpha, classes: int) -> Tensor | None:
     "alpha times weight, one number per class, or None."
     if alpha is None: return rows.weight
     number = not isinstance(alpha, Tensor)
-    alpha = rows.x.new_full((classes,), constant(alpha)) if number else alpha.to(rows.x.dtype)
+    if number: alpha = torch.full((classes,), constant(alpha), device=rows.x.device)
+    alpha = alpha.to(rows.compute)
     return alpha if rows.weight is None else alpha * rows.weight
 
 # %% ../nbs/imbalance/focal.ipynb #c074
@@ -229,17 +289,22 @@ def softmax_focal_loss(
     check_number("gamma", gamma, 0)
     shared = ignore_index, label_smoothing, mask, reduction, normalizer
     rows = prepare_rows(logits, target, weight, *shared)
-    x, classes = rows.x, rows.x.shape[1]
+    classes = rows.x.shape[1]
     if isinstance(alpha, Tensor): check_classes("alpha", alpha, logits, classes)
     elif alpha is not None: check_number("alpha", alpha, 0)
-    g, factor = x.new_full((), constant(gamma)).double(), _class_weight(rows, alpha, classes)
+    g, factor = constant(gamma), _class_weight(rows, alpha, classes)
     if rows.index is not None and not label_smoothing:
-        loss = _row(*odds(x, rows.index), g)
+        if plain_rows(rows, factor, reduction, normalizer):
+            how = {"reduction": reduction, "dtype": rows.dtype, "normalizer": normalizer}
+            return reduced(_row_fused, rows.x, rows.index, None, g, **how)
+        loss = _row_fused(rows.x, rows.index, rows.keep, g)
         loss = scale(loss, None if factor is None else factor[rows.index])
     else:
+        x = rows.scores()
         dense = smooth(x, rows.one_hot(), label_smoothing)
         dense = dense if factor is None else dense * rows.per_class(factor)
-        loss = _rows_soft(x, dense, g)
+        g = torch.full((), g, dtype=x.dtype, device=x.device).double()
+        loss = _rows_soft(x.double(), dense, g)
     return reduce_rows(loss, rows, reduction, normalizer)
 
 # %% ../nbs/imbalance/focal.ipynb #c077

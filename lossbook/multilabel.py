@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .arguments import can_read, check_floating, check_tensor, working_dtypes
+from .arguments import can_read, check_floating, check_number, check_tensor, constant, wide
+from .arguments import working_dtypes
 from .criterion import Criterion
+from .fused import NARROW, Fused, all_hard, is_hard, per_row, reduced
 from .reduction import fill_masked
 from .stable import exp_difference, softplus
 from lossbook.two_sums import (
@@ -90,7 +92,47 @@ def _dense(x: Tensor, y: Tensor, valid: Tensor | None, threshold) -> Tensor:
     no = 1 - y if valid is None else torch.where(valid, 1 - y, 0.0)
     return _side(u, rest, no) + _side(-u, minus, y)
 
+# %% ../nbs/sets/multilabel.ipynb #84d01999
+def _checked(threshold, dtype: torch.dtype) -> float:
+    "A threshold that is a number, checked; fixed when the caller is compiled."
+    largest = torch.finfo(dtype).max
+    check_number("threshold", threshold, -largest, largest)
+    return constant(threshold)
 
+
+def _bool_or_soft(y: Tensor, dtype: torch.dtype) -> Tensor:
+    "Labels as `_dense` takes them."
+    hard = not y.is_floating_point() or (not y.requires_grad and can_read(y) and all_hard(y))
+    return y != 0 if hard else y.to(dtype)
+
+
+def _composition(x: Tensor, y: Tensor, threshold: float) -> Tensor:
+    x = wide(x)
+    return _dense(x, _bool_or_soft(y, x.dtype), None, threshold)
+
+
+def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
+    "Labels 0 and 1: N and P as float64 sums, no class of one side subtracted from the other."
+    if not is_hard(room, y): return None
+    kind, shape = torch.float64, x.shape
+    y = room.copy(y, torch.int8 if y.dtype == torch.bool else torch.float32)
+    y = room(shape, kind).copy_(y)
+    u = room(shape, kind).copy_(x)
+    if threshold: u.sub_(torch.tensor(threshold, dtype=torch.float32).item())
+    u.mul_(torch.mul(y, -2, out=room(shape, kind)).add_(1)).exp_()
+    with_label = y.mul_(u)
+    without = u.sub_(with_label)
+    P, N = with_label.sum(1, keepdim=True), without.sum(1, keepdim=True)
+    if not P.sum() + N.sum() < 1e260: return None
+    loss = None if isinstance(g, Tensor) else (torch.log1p(P) + torch.log1p(N)).squeeze(1)
+    if g is None: return loss
+    slope = without.mul_(per_row(g) / (1 + N)).sub_(with_label.mul_(per_row(g) / (1 + P)))
+    return slope if loss is None else (loss, slope)
+
+
+_fused = Fused(_composition, _kernel, dim=-1, dtypes=NARROW)
+
+# %% ../nbs/sets/multilabel.ipynb #9212937a
 def multilabel_cross_entropy(
     logits: Tensor,
     target: Tensor,
@@ -133,8 +175,16 @@ def multilabel_cross_entropy(
         J. Su and others, ZLPR: a novel loss for multi-label classification (2022), arXiv
         2208.02955; soft targets from https://kexue.fm/archives/9064. Equation (1) of the chapter.
     """
-    sets = prepare_sets(logits, target, weight, mask, reduction, normalizer, soft=True)
-    loss = _dense(sets.x, sets.y, sets.valid, threshold)
+    sets = prepare_sets(logits, target, weight, mask, reduction, normalizer, soft=True, as_given=True)
+    if isinstance(threshold, Tensor) or sets.valid is not None:
+        y = _bool_or_soft(sets.y, sets.x.dtype)
+        loss = _dense(sets.x, y, sets.valid, threshold)
+    else:
+        t = _checked(threshold, sets.x.dtype)
+        if weight is None and not isinstance(normalizer, Tensor) and reduction != "none":
+            how = {"reduction": reduction, "dtype": sets.dtype, "normalizer": normalizer}
+            return reduced(_fused, logits, sets.y, t, **how)
+        loss = _fused(logits, sets.y, t)
     return reduce_sets(loss, sets, weight, reduction, normalizer)
 
 # %% ../nbs/sets/multilabel.ipynb #c072
@@ -184,6 +234,32 @@ def _sparse(x: Tensor, place: Tensor, there: Tensor, valid: Tensor | None, thres
     others = wide.scatter(-1, place, -INF)[..., :-1]
     minus = None if rest is None else -pad(rest, (0, 1)).gather(-1, place)
     return _side(others, rest) + _side(own, minus)
+
+
+def _sparse_composition(x: Tensor, place: Tensor, threshold: float) -> Tensor:
+    return _sparse(wide(x), place, place < x.shape[-1], None, threshold)
+
+
+def _sparse_kernel(room, g, x: Tensor, place: Tensor, threshold: float):
+    "One pass as above; the column of the padding is at inf, so that 1 / e^u is 0 there."
+    wide_e = room((x.shape[0], x.shape[1] + 1), torch.float64)
+    e = wide_e[:, :-1]
+    e.copy_(x)
+    if threshold: e.sub_(torch.tensor(threshold, dtype=torch.float32).item())
+    e.exp_()
+    wide_e[:, -1] = INF
+    own = wide_e.gather(1, place).reciprocal_()
+    wide_e.scatter_(1, place, 0.0)
+    P, N = own.sum(1, keepdim=True), e.sum(1, keepdim=True)
+    if not P.sum() + N.sum() < 1e260: return None
+    loss = None if isinstance(g, Tensor) else (torch.log1p(P) + torch.log1p(N)).squeeze(1)
+    if g is None: return loss
+    e.mul_(per_row(g) / (1 + N))
+    wide_e.scatter_(1, place, own.mul_(-per_row(g) / (1 + P)))
+    return e if loss is None else (loss, e)
+
+
+_sparse_fused = Fused(_sparse_composition, _sparse_kernel, dim=-1, dtypes=NARROW)
 
 # %% ../nbs/sets/multilabel.ipynb #c075
 def sparse_multilabel_cross_entropy(
@@ -237,7 +313,14 @@ def sparse_multilabel_cross_entropy(
     valid = check_rows("logits", logits, weight, mask, reduction, normalizer)
     compute, result = working_dtypes(logits)
     x = fill_masked(logits, valid).to(compute)
-    loss = _sparse(x, place, there, valid, threshold)
+    if isinstance(threshold, Tensor) or valid is not None:
+        loss = _sparse(x, place, there, valid, threshold)
+    else:
+        t = _checked(threshold, compute)
+        if weight is None and not isinstance(normalizer, Tensor) and reduction != "none":
+            how = {"reduction": reduction, "dtype": result, "normalizer": normalizer}
+            return reduced(_sparse_fused, logits, place, t, **how)
+        loss = _sparse_fused(logits, place, t)
     return reduce_sets(loss, Sets(x, there, valid, result), weight, reduction, normalizer)
 
 # %% ../nbs/sets/multilabel.ipynb #c077

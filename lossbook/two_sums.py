@@ -20,6 +20,7 @@ from lossbook.arguments import (
     constant,
     working_dtypes,
 )
+from .fused import all_hard
 from .reduction import check_reduction, fill_masked, reduce
 from .stable import add, exp_difference, lost
 
@@ -138,7 +139,7 @@ def check_labels(target: Tensor) -> Tensor:
     if target.dtype == torch.bool:
         return target
     labels = target != 0
-    if can_read(target) and not torch.equal(labels.to(target.dtype), target):
+    if can_read(target) and not all_hard(target):
         bad = target[labels & (target != 1)].flatten()[0].item()
         raise ValueError(f"target: got the value {bad:g}, expected 0 or 1")
     return labels
@@ -180,7 +181,8 @@ def check_rows(name: str, scores: Tensor, weight, mask, reduction, normalizer) -
 
 # %% ../nbs/sets/two_sums.ipynb #c065
 def prepare_sets(
-    scores, target, weight, mask, reduction, normalizer, *, name: str = "logits", soft: bool = False
+    scores, target, weight, mask, reduction, normalizer, *, name: str = "logits", soft: bool = False,
+    as_given: bool = False,
 ) -> Sets:
     """Check and sort out the arguments of a loss of sets; raises what the loss documents.
 
@@ -189,22 +191,25 @@ def prepare_sets(
         weight, mask, reduction, normalizer: as the loss takes them.
         name: what the first argument is called.
         soft: keep a floating target in [0, 1] that is not all zeros and ones; else refuse it.
+        as_given: leave labels 0 and 1 in the dtype in which they came.
     """
     check_target(name, scores, target)
     valid = check_rows(name, scores, weight, mask, reduction, normalizer)
     compute, result = working_dtypes(scores)
     target = target if valid is None else torch.where(valid, target, torch.zeros_like(target))
-    if soft and target.is_floating_point() and not _is_hard(target):
-        y = target.to(compute)
-        check_range("target", y, 0, 1)
+    if soft and target.is_floating_point():
+        hard = _is_hard(target)
+        y = target.to(compute) if not hard else target if as_given else target != 0
+        if not hard: check_range("target", y, 0, 1)
     else:
         y = check_labels(target)
+        y = target if as_given else y
     return Sets(fill_masked(scores, valid).to(compute), y, valid, result)
 
 
 def _is_hard(target: Tensor) -> bool:
     "Whether a floating target is known to hold nothing but 0 and 1."
-    return not target.requires_grad and can_read(target) and torch.equal(target * target, target)
+    return not target.requires_grad and can_read(target) and all_hard(target)
 
 # %% ../nbs/sets/two_sums.ipynb #c068
 def reduce_sets(
