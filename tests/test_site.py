@@ -424,9 +424,9 @@ WIDE = """() => {
   return wide + "px: " + culprits.slice(0, 3).map(e => e.tagName + "." + e.getAttribute("class")).join(", ");
 }"""
 
-# The card at the top of a chapter is read without scrolling sideways; only a long formula in it scrolls.
+# The card at the top of a chapter, and rows that are cards on a phone, are read without scrolling sideways; only a long formula in one scrolls.
 CARDS = """() => [...document.querySelectorAll("main .lb-scroll")]
-  .filter(e => e.querySelector("th")?.textContent.trim() === "property" && e.scrollWidth > e.clientWidth + 2)
+  .filter(e => (e.querySelector("th")?.textContent.trim() === "property" || (innerWidth < 576 && e.querySelector(".lb-cards"))) && e.scrollWidth > e.clientWidth + 2)
   .map(e => e.querySelector("td + td")?.textContent + ": " + e.scrollWidth)"""
 
 # A bar may show only where something is really too wide: never a vertical one.

@@ -88,7 +88,7 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
     const label = document.createElement("label"), input = document.createElement("input"), count = document.createElement("span");
     label.className = "lb-filter";
     input.type = "search";
-    input.placeholder = "words, such as: focal bfloat16";
+    input.placeholder = `words, such as: ${table.dataset.words || "focal bfloat16"}`;
     count.setAttribute("role", "status");
     label.append("Show rows with ", input, count);
     (table.closest(".lb-scroll") || table).before(label);
