@@ -30,7 +30,7 @@ def texts(page: str):
 def slug(heading: str) -> str:
     "The anchor that both renderers make of a heading."
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", heading).strip().lower()
-    return re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", plain)).strip("-")
+    return re.sub(r"^[^a-z]+", "", re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", plain)))
 
 
 def anchors(page: str) -> set:

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_site"
@@ -99,6 +100,8 @@ def test_cells_suit_both_renderers(path):
         own = [line for line in head if not directive.match(line)]
         options = dict(re.match(r"#\|\s*([\w-]+):\s*(.*)", line).groups() for line in own if OPTION.match(line))
         if len(options) < len(own): bad.append(f"cell {n}: an option is not on one line, as `#| key: value`")
+        try: yaml.safe_load("\n".join(line.removeprefix("#|").strip() for line in own))
+        except yaml.YAMLError as error: bad.append(f"cell {n}: the options are no YAML, and all of them are lost: {error}")
         shows = cell["outputs"] or "".join(lines[len(head):]).strip()
         if shows and options.keys() - {"eval"} and len(own) < len(head): bad.append(f"cell {n}: an nbdev directive stands beside an option")
         svgs = ["".join(out["data"]["image/svg+xml"]) for out in cell["outputs"] if "image/svg+xml" in out.get("data", {})]
