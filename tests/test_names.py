@@ -15,7 +15,7 @@ import lossbook
 PAGE = "nbs/evidence/names.ipynb"
 MOVES = {row["id"]: row for row in json.loads((ROOT / "nbs/evidence/names.json").read_text(encoding="utf-8"))}
 RECORD = json.loads((ROOT / "nbs/evidence/records/names.json").read_text())["result"]
-LIBRARIES = {"PyTorch", "torchvision", "kornia", "MONAI", "smp", "mmdetection", "Keras", "optax", "bert4torch"}
+LIBRARIES = {"PyTorch", "torchvision", "kornia", "MONAI", "smp", "mmdetection", "Keras", "optax", "bert4torch", "timm", "PML"}
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def test_a_wrong_conversion_is_found(tool):
 @pytest.mark.parametrize("name", MOVES)
 def test_the_call_here_differentiates(name, tool):
     values = tool.example(0)
-    values["s"].requires_grad_()
+    first = values["emb" if "emb" in MOVES[name]["here"] else "s"].requires_grad_()
     loss = eval(MOVES[name]["here"], {"lossbook": lossbook, "torch": torch, **values})
-    [slope] = torch.autograd.grad(loss.sum(), values["s"])
+    [slope] = torch.autograd.grad(loss.sum(), first)
     assert slope.isfinite().all() and slope.any()
 
 

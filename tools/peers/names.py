@@ -24,13 +24,14 @@ def source() -> str:
 
 
 def example(seed: int) -> dict:
-    "The names that a call may use: six rows, four classes."
+    "The names that a call may use: six rows, four classes; six embeddings of three people."
     torch.manual_seed(seed)
     n, c = 6, 4
     s, t = torch.randn(n, c, dtype=torch.float64), torch.randint(c, (n,))
     labels = (torch.rand(n, c) < 0.4).double()
     numbers = torch.stack([torch.randperm(c)[:2] for _ in range(n)])
-    return dict(s=s, t=t, labels=labels, onehot=F.one_hot(t, c).double(), numbers=numbers, w=torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64),
+    ids, emb = torch.arange(3).repeat(2), F.normalize(torch.randn(n, 3, dtype=torch.float64), dim=1)
+    return dict(ids=ids, emb=emb, s=s, t=t, labels=labels, onehot=F.one_hot(t, c).double(), numbers=numbers, w=torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64),
                 a=0.2, N=n, C=c)
 
 
