@@ -56,6 +56,7 @@ def dead(page: str, text: str) -> list:
     found = []
     for link in sorted(links(text)):
         path, _, place = link.partition("#")
+        path = path.partition("?")[0]
         there = normpath(str(PurePosixPath(page).parent / path.replace(".html", ".ipynb"))) if path else page
         if not (ROOT / there).is_file() or (place and place not in anchors(there)): found.append(link)
     return found

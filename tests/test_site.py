@@ -529,6 +529,33 @@ def test_tables_sort_and_filter_by_keyboard(tab, server):
     assert names and all("focal" in n for n in names) and set(dtypes) == {"bfloat16"} and len(names) < len(found)
 
 
+def test_a_link_of_the_catalogue_shows_the_rows_of_one_loss(tab, server):
+    "And no others, though the name is a part of other names; the field can be emptied again."
+    opened(tab, f"{server}/nbs/evidence/catalogue.html")
+    tab.locator("a[href*='rows=%3Dcross_entropy']").click()
+    opened(tab, tab.url)
+    rows = tab.locator("main table.lb-sort").first.locator("tbody tr:not([hidden])")
+    assert set(rows.locator("td:first-child").all_inner_texts()) == {"cross_entropy"}
+    before = rows.count()
+    tab.get_by_label("Show rows with").first.fill("")
+    assert rows.count() > before > 0
+
+
+def test_cards_sort_and_filter_on_a_phone(tab, server):
+    "The claims of the note: each row is a card as wide as the page, and the heads are buttons above them."
+    tab.set_viewport_size(PHONE)
+    opened(tab, f"{server}/nbs/evidence/note.html")
+    table = tab.locator("table.lb-cards").first
+    cards, widths = table.locator("tbody tr:not([hidden])"), "rows => rows.map(r => r.getBoundingClientRect()).every(b => b.left >= 0 && b.right <= innerWidth && b.width > 250)"
+    assert cards.count() == 52 and cards.evaluate_all(widths)
+    table.locator("thead button").nth(1).focus()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Enter")
+    assert [text for text in cards.locator("[class^=lb-verdict-]").all_inner_texts()][-1] == "true" and cards.first.locator("[class^=lb-verdict-]").inner_text() != "true"
+    tab.get_by_label("Show rows with").first.fill("softmax false")
+    assert 0 < cards.count() < 52 and cards.evaluate_all(widths)
+
+
 def test_paper_is_light(tab, server):
     "A page that is printed from the dark mode has black words."
     page = next((p for p in PAGES if "bce" in p), PAGES[0])

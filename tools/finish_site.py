@@ -94,10 +94,16 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
     (table.closest(".lb-scroll") || table).before(label);
     const filter = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      rows.forEach(r => { const t = r.textContent.toLowerCase(); r.hidden = !words.every(w => t.includes(w)); });
+      rows.forEach(r => {
+        const t = r.textContent.toLowerCase(), whole = [...r.cells].map(c => c.textContent.trim().toLowerCase());
+        r.hidden = !words.every(w => w[0] === "=" ? whole.includes(w.slice(1)) : t.includes(w));   // =word: a whole cell
+      });
       count.textContent = words.length ? ` ${rows.filter(r => !r.hidden).length} of ${rows.length}` : "";
     };
     input.addEventListener("input", filter);
+    // A link such as ledger.html?rows==cross_entropy shows the rows of one loss; the field says so, and can be emptied.
+    const asked = new URLSearchParams(location.search).get("rows");
+    if (asked && table === document.querySelector("main table.lb-sort")) { input.value = asked; filter(); }
   };
   addEventListener("DOMContentLoaded", () => document.querySelectorAll("main table.lb-sort").forEach(sortable));
 
