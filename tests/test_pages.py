@@ -36,8 +36,8 @@ def test_the_catalogue_has_the_loss(claim):
     assert {"derivative", "convex", "proper", "Lipschitz constant", "domain and range", "labels"} <= set(facts)
     assert (facts["in PyTorch"] == "none") == (claim.torch is None)
     rows = [r for r in LEDGER if (r["who"], r["name"], r["dtype"]) == ("lossbook", claim.name, "float32")]
-    worst = {f'{max(s["worst"] for s in r["value"].values()):.2f} / {max(s["worst"] for s in r["gradient"].values()):.2f}' for r in rows}
-    assert re.search(r"measured (\S+ / \S+) ulp", facts["error in float32"])[1] in worst
+    worst = {"nothing yet"} if not rows else {f'{max(s["worst"] for s in r["value"].values()):.2f} / {max(s["worst"] for s in r["gradient"].values()):.2f}' for r in rows}
+    assert re.search(r"measured (.+?)(?: ulp)?,", facts["error in float32"])[1] in worst
     assert claim.chapter.replace("nbs/", "../").replace(".ipynb", ".html") in facts["more"]
 
 
