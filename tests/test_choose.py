@@ -14,10 +14,10 @@ TASKS = ["yes or no", "one class of many", "any number of classes", "exactly k",
          "labels are shares", "classes that are not allowed", "16-bit training"]
 SYMPTOMS = {  # the heading, and what its lines must show
     "NaN": r"one-hot target: nan\nall rows ignored: nan\nthe slope of a power at 0: nan",
-    "Stuck at 9.21": r"loss 9\.21, gradient 0\n",
+    "Stuck at 9.21": r"loss 9\.21, gradient 0\nclamp at 1e-07: stuck at 16\.1\n",
     "It never falls below a number": r"0\.9048 for five classes, 0\.3133 for yes or no",
     "The loss is 0 and the answer is wrong": r"score -8: 0\.0\nno, logit 0: 0\.0",
-    "The gradient vanishes": r"loss: 100, gradient 0\n(?s:.*)here, label 0: 20, gradient 1\n",
+    "The gradient vanishes": r"loss 100: gradient 0\nPyTorch, a right answer: gradient 0\nhere, label 0, loss 20: gradient 1\n",
     "The probabilities are too timid": r"\[0\.1, 0\.3, 0\.5, 0\.7, 0\.9\]\n\[0\.003, 0\.094, 0\.5, 0\.906, 0\.997\]",
 }
 
