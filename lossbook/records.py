@@ -15,7 +15,7 @@ from pathlib import Path
 
 # %% auto #0
 __all__ = ['VERDICTS', 'machine', 'StaleRecord', 'project_root', 'fingerprint', 'record', 'Line', 'provenance', 'Verdict',
-           'verdict']
+           'note_claims', 'verdict', 'Table']
 
 # %% ../nbs/foundations/records.ipynb #c005
 def machine() -> dict:
@@ -156,6 +156,13 @@ class Verdict:
         )
 
 
+def note_claims(folder=None) -> list:
+    "All claims of the note, as they stand in note.json: dicts in the order of the note."
+    path = Path(folder or project_root() / "nbs/evidence") / "note.json"
+    order = lambda row: (row["id"][0], int(row["id"][1:]))
+    return sorted(json.loads(path.read_text(encoding="utf-8")), key=order)
+
+
 def verdict(identifier: str, folder=None) -> Verdict:
     """The verdict on one claim of the note.
 
@@ -166,10 +173,50 @@ def verdict(identifier: str, folder=None) -> Verdict:
     Raises:
         KeyError: there is no such claim.
     """
-    rows = json.loads((Path(folder or project_root() / "nbs/evidence") / "note.json").read_text())
+    rows = note_claims(folder)
     found = [r for r in rows if r["id"] == identifier]
     if not found:
         raise KeyError(
             f"no claim {identifier!r} in note.json; it has {', '.join(r['id'] for r in rows)}"
         )
     return Verdict(found[0])
+
+# %% ../nbs/foundations/records.ipynb #71f45acf
+class Table:
+    """Rows that sort and filter in the book, and stand as cards on a phone.
+
+    Args:
+        heads: words of the head; on a card each cell is named by its head.
+        rows: lists of cells: HTML, or (what it is sorted by, HTML).
+        anchors: an id for each row, or nothing.
+        words: an example of words to filter by.
+        bare: columns, by number, whose cells need no name on a card.
+    """
+
+    def __init__(self, heads, rows, *, anchors=(), words="", bare=()):
+        self.heads, self.rows, self.bare = list(heads), [list(row) for row in rows], set(bare)
+        self.anchors, self.words = list(anchors) or [None] * len(self.rows), words
+        if {len(row) for row in self.rows} - {len(self.heads)} or len(self.anchors) != len(self.rows):
+            raise ValueError(f"every row must have {len(self.heads)} cells, and an anchor if one has")
+
+    def __repr__(self) -> str:
+        return f"table of {len(self.rows)} rows: {', '.join(self.heads)}"
+
+    def _cell(self, place: int, content) -> str:
+        key, html = content if isinstance(content, tuple) else (None, content)
+        sort = "" if key is None else f' data-sort="{key}"'
+        name = "" if place in self.bare else f' data-head="{self.heads[place]}"'
+        return f'<td role="cell"{sort}{name}>{html}</td>'
+
+    def _repr_html_(self) -> str:
+        heads = "".join(f'<th role="columnheader" scope="col">{h}</th>' for h in self.heads)
+        body = []
+        for anchor, row in zip(self.anchors, self.rows):
+            mark = f' id="{anchor}"' if anchor else ""
+            cells = "".join(self._cell(i, c) for i, c in enumerate(row))
+            body.append(f'<tr role="row"{mark}>{cells}</tr>')
+        words = f' data-words="{self.words}"' if self.words else ""
+        return (
+            f'<table class="lb-sort lb-cards" role="table"{words}><thead role="rowgroup">'
+            f'<tr role="row">{heads}</tr></thead><tbody role="rowgroup">{"".join(body)}</tbody></table>'
+        )

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_site"
@@ -99,6 +100,8 @@ def test_cells_suit_both_renderers(path):
         own = [line for line in head if not directive.match(line)]
         options = dict(re.match(r"#\|\s*([\w-]+):\s*(.*)", line).groups() for line in own if OPTION.match(line))
         if len(options) < len(own): bad.append(f"cell {n}: an option is not on one line, as `#| key: value`")
+        try: yaml.safe_load("\n".join(line.removeprefix("#|").strip() for line in own))
+        except yaml.YAMLError as error: bad.append(f"cell {n}: the options are no YAML, and all of them are lost: {error}")
         shows = cell["outputs"] or "".join(lines[len(head):]).strip()
         if shows and options.keys() - {"eval"} and len(own) < len(head): bad.append(f"cell {n}: an nbdev directive stands beside an option")
         svgs = ["".join(out["data"]["image/svg+xml"]) for out in cell["outputs"] if "image/svg+xml" in out.get("data", {})]
@@ -424,9 +427,9 @@ WIDE = """() => {
   return wide + "px: " + culprits.slice(0, 3).map(e => e.tagName + "." + e.getAttribute("class")).join(", ");
 }"""
 
-# The card at the top of a chapter is read without scrolling sideways; only a long formula in it scrolls.
+# The card at the top of a chapter, and rows that are cards on a phone, are read without scrolling sideways; only a long formula in one scrolls.
 CARDS = """() => [...document.querySelectorAll("main .lb-scroll")]
-  .filter(e => e.querySelector("th")?.textContent.trim() === "property" && e.scrollWidth > e.clientWidth + 2)
+  .filter(e => (e.querySelector("th")?.textContent.trim() === "property" || (innerWidth < 576 && e.querySelector(".lb-cards"))) && e.scrollWidth > e.clientWidth + 2)
   .map(e => e.querySelector("td + td")?.textContent + ": " + e.scrollWidth)"""
 
 # A bar may show only where something is really too wide: never a vertical one.
@@ -524,6 +527,33 @@ def test_tables_sort_and_filter_by_keyboard(tab, server):
     tab.keyboard.type("focal bfloat16")
     names, dtypes = column(0), column(2)
     assert names and all("focal" in n for n in names) and set(dtypes) == {"bfloat16"} and len(names) < len(found)
+
+
+def test_a_link_of_the_catalogue_shows_the_rows_of_one_loss(tab, server):
+    "And no others, though the name is a part of other names; the field can be emptied again."
+    opened(tab, f"{server}/nbs/evidence/catalogue.html")
+    tab.locator("a[href*='rows=%3Dcross_entropy']").click()
+    opened(tab, tab.url)
+    rows = tab.locator("main table.lb-sort").first.locator("tbody tr:not([hidden])")
+    assert set(rows.locator("td:first-child").all_inner_texts()) == {"cross_entropy"}
+    before = rows.count()
+    tab.get_by_label("Show rows with").first.fill("")
+    assert rows.count() > before > 0
+
+
+def test_cards_sort_and_filter_on_a_phone(tab, server):
+    "The claims of the note: each row is a card as wide as the page, and the heads are buttons above them."
+    tab.set_viewport_size(PHONE)
+    opened(tab, f"{server}/nbs/evidence/note.html")
+    table = tab.locator("table.lb-cards").first
+    cards, widths = table.locator("tbody tr:not([hidden])"), "rows => rows.map(r => r.getBoundingClientRect()).every(b => b.left >= 0 && b.right <= innerWidth && b.width > 250)"
+    assert cards.count() == 52 and cards.evaluate_all(widths)
+    table.locator("thead button").nth(1).focus()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Enter")
+    assert [text for text in cards.locator("[class^=lb-verdict-]").all_inner_texts()][-1] == "true" and cards.first.locator("[class^=lb-verdict-]").inner_text() != "true"
+    tab.get_by_label("Show rows with").first.fill("softmax false")
+    assert 0 < cards.count() < 52 and cards.evaluate_all(widths)
 
 
 def test_paper_is_light(tab, server):

@@ -88,16 +88,22 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
     const label = document.createElement("label"), input = document.createElement("input"), count = document.createElement("span");
     label.className = "lb-filter";
     input.type = "search";
-    input.placeholder = "words, such as: focal bfloat16";
+    input.placeholder = `words, such as: ${table.dataset.words || "focal bfloat16"}`;
     count.setAttribute("role", "status");
     label.append("Show rows with ", input, count);
     (table.closest(".lb-scroll") || table).before(label);
     const filter = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      rows.forEach(r => { const t = r.textContent.toLowerCase(); r.hidden = !words.every(w => t.includes(w)); });
+      rows.forEach(r => {
+        const t = r.textContent.toLowerCase(), whole = [...r.cells].map(c => c.textContent.trim().toLowerCase());
+        r.hidden = !words.every(w => w[0] === "=" ? whole.includes(w.slice(1)) : t.includes(w));   // =word: a whole cell
+      });
       count.textContent = words.length ? ` ${rows.filter(r => !r.hidden).length} of ${rows.length}` : "";
     };
     input.addEventListener("input", filter);
+    // A link such as ledger.html?rows==cross_entropy shows the rows of one loss; the field says so, and can be emptied.
+    const asked = new URLSearchParams(location.search).get("rows");
+    if (asked && table === document.querySelector("main table.lb-sort")) { input.value = asked; filter(); }
   };
   addEventListener("DOMContentLoaded", () => document.querySelectorAll("main table.lb-sort").forEach(sortable));
 

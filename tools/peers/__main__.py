@@ -4,6 +4,7 @@
     pip install --no-deps -r tools/peers/requirements.txt
     python tools/peers                     measure all that is installed: nbs/evidence/records/peers.json
     python tools/peers kornia MONAI        a look at some: prints, writes nothing
+    python tools/peers --names             the conversions of the page "Names that clash": nbs/evidence/records/names.json
     python tools/peers --list              the names, and what is installed
 """
 import argparse
@@ -44,6 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python tools/peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", nargs="*", help="only these, without writing")
     parser.add_argument("--list", action="store_true", help="print the names and versions")
+    parser.add_argument("--names", action="store_true", help="hold the conversions between libraries to the libraries")
     args = parser.parse_args()
     unknown = sorted(set(args.peer) - set(PEERS) - {"lossbook"})
     if unknown:
@@ -57,6 +59,15 @@ def main() -> int:
     def progress(line: str) -> None:
         print(f"{time.monotonic() - start:6.0f} s  {line}", file=sys.stderr, flush=True)
 
+    if args.names:
+        os.chdir(ROOT)
+        from lossbook.records import record
+        from names import take_names
+
+        os.environ["LOSSBOOK_RECORD"] = "names"
+        made = record("names", take_names, progress=progress)
+        print(f"{len(made['result']['moves'])} conversions in {made['seconds']:.0f} s; now: python tools/refresh.py nbs/evidence/names.ipynb")
+        return 0
     missing = [peer for peer in args.peer or PEERS if peer in PEERS and releases()[peer] is None]
     if missing:
         print(f"not installed: {', '.join(missing)}; see --help", file=sys.stderr)
