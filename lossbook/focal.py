@@ -14,7 +14,7 @@ from .criterion import Criterion
 from .cross_entropy import INF, check_classes, exponentials, gap_of, neg_log, odds
 from .cross_entropy import plain_rows, prepare_rows
 from .cross_entropy import reduce_rows, row_sums, smooth
-from .fused import NARROW, Fused, is_hard, per_row, power_, reduced
+from .fused import NARROW, Fused, is_hard, per_row, power_, reduced, small_power
 from .reduction import fill_masked, reduce, scale
 from .stable import sigmoid, softplus
 
@@ -123,7 +123,28 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
     return loss if g is None else (loss, slope)
 
 
-_fused = Fused(_composition, _kernel)
+def _both_sides(x: Tensor, y: Tensor, for_1: float, for_0: float):
+    "For t = x and t = -x: sigmoid(-t), softplus(-t), sigmoid(t), and the weight."
+    y, e = y.to(x.dtype), torch.exp(-x.abs())
+    tail, high, low = torch.log1p(e), 1 / (1 + e), e / (1 + e)
+    p, q = torch.where(x >= 0, high, low), torch.where(x >= 0, low, high)
+    no = p, torch.where(x >= 0, x, 0.0) + tail, q, for_0 * (1 - y)
+    return (q, torch.where(x >= 0, 0.0, -x) + tail, p, for_1 * y), no
+
+
+def _closed_value(x, y, gamma, for_1, for_0):
+    "For compiled code: both sides of the mixture."
+    sides = _both_sides(x, y, for_1, for_0)
+    return sum(torch.where(w == 0, 0.0, w * small_power(q, gamma) * s) for q, s, _, w in sides)
+
+
+def _closed_slope(x, y, gamma, for_1, for_0):
+    yes, no = ((w * small_power(q, gamma)) * (gamma * (p * s.clamp(max=_SURE)) + q)
+               for q, s, p, w in _both_sides(x, y, for_1, for_0))
+    return no - yes
+
+
+_fused = Fused(_composition, _kernel, closed=(_closed_value, _closed_slope))
 
 # %% ../nbs/imbalance/focal.ipynb #c066
 def sigmoid_focal_loss(

@@ -16,7 +16,7 @@ from .reduction import reduce
 
 # %% auto #0
 __all__ = ['PIECE', 'NARROW', 'composition', 'is_plain', 'Workspace', 'Fused', 'reduced', 'per_row', 'is_hard', 'all_hard',
-           'power_', 'compiled']
+           'power_', 'small_power', 'is_compiled', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -98,6 +98,9 @@ class Workspace:
         return self.target if fits else like
 
 # %% ../nbs/foundations/fused.ipynb #c014
+_known = []  # every loss with two ways, by its number
+
+
 class Fused:
     """A loss, unreduced, as a composition with a kernel beside it.
 
@@ -107,16 +110,23 @@ class Fused:
         dim: the dimension of x that the losses have lost; None if the loss is elementwise. Tensors
             in rest have the shape of x or of the losses (for dim = -1: also another last size).
         dtypes: dtypes of x that the kernel takes.
+        closed: for an elementwise loss, two functions of (x, *rest) for compiled code: the losses
+            and their derivative. Losses of rows take their kernel along as one operation.
     """
 
-    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES):
+    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, closed=None):
         self.compose, self.kernel, self.dim, self.dtypes = compose, kernel, dim, dtypes
+        self.number = len(_known)
+        _known.append(self)
+        self.closed = None if closed is None else _closed_form(*closed)
 
     def __call__(self, x: Tensor, *rest, over: float | None = None) -> Tensor:
         "The losses, or their sum divided by `over`. Gradients flow to all that requires them."
         tensors, wanted = [r for r in rest if isinstance(r, Tensor)], torch.is_grad_enabled()
         composed = x.dtype not in self.dtypes or not is_plain(x, *tensors) or not x.numel()
-        if composed or (wanted and any(t.requires_grad for t in tensors)):
+        if wanted and any(t.requires_grad for t in tensors): composed = True
+        elif composed and is_compiled(self, x): return _in_graph(self, over, x, *rest)
+        if composed:
             loss = self.compose(x, *rest)
             return loss if over is None else loss.sum() / over
         if wanted and x.requires_grad: return _Run.apply(self, over, x, *rest)
@@ -260,6 +270,83 @@ def power_(room: Workspace, q: Tensor, gamma: float) -> Tensor:
         if n == "1": out = room(q.shape, q.dtype).copy_(q) if out is None else out.mul_(q)
         q.mul_(q)
     return q.fill_(1) if out is None else out
+
+
+def small_power(q: Tensor, gamma: float) -> Tensor:
+    "q ** gamma in the same way, as operations that a compiler fuses."
+    if gamma > 8 or 2 * gamma != int(2 * gamma): return q**gamma
+    out = torch.sqrt(q) if int(2 * gamma) % 2 else torch.ones_like(q)
+    for n in reversed(bin(int(gamma))[2:]):
+        out = out * q if n == "1" else out
+        q = q * q
+    return out
+
+# %% ../nbs/foundations/fused.ipynb #9de0e6a6
+def is_compiled(loss: Fused, x: Tensor) -> bool:
+    "Whether `torch.compile` is tracing ordinary reverse-mode code that a closed form can serve."
+    if _always_composed or not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    if torch._C._are_functorch_transforms_active() or x.dtype not in loss.dtypes: return False
+    if x.dtype.itemsize == 2: return False
+    return loss.closed is not None or x.device.type == "cpu"
+
+
+def _closed_form(value, slope):
+    "value(x, *rest) with slope(x, *rest) as its derivative, nothing kept but the arguments."
+
+    class Closed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, *rest):
+            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)))
+            ctx.rest = tuple(r for r in rest if not isinstance(r, Tensor))
+            return value(x, *rest)
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * slope(*ctx.saved_tensors, *ctx.rest), *(None for _ in ctx.needs_input_grad[1:])
+
+    return Closed
+
+
+def _in_graph(loss: Fused, over, x: Tensor, *rest):
+    "The loss as it goes into a compiled graph."
+    if loss.closed is not None:
+        out = loss.closed.apply(x, *rest)
+        return out if over is None else out.sum() / over
+    tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
+    numbers = [r for r in rest if isinstance(r, float)] + [None]
+    return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.number)[0]
+
+# %% ../nbs/foundations/fused.ipynb #d8e5eee2
+@torch.library.custom_op("lossbook::rows", mutates_args=(), device_types="cpu")
+def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
+             over: float | None, loss: int) -> tuple[Tensor, Tensor]:
+    "Losses of rows, or their mean, and the gradient: a kernel as one operation of a graph."
+    x, slope = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
+    return _known[loss].losses(over, slope, x, *_rest(a, b, number, loss)), slope
+
+
+def _rest(a, b, number, loss):
+    "The arguments of a loss after x: as many tensors as it has, then its number."
+    count = _known[loss].kernel.__code__.co_argcount - 3 - (number is not None)
+    return (*(a, b)[:count], *(() if number is None else (number,)))
+
+
+@_rows_op.register_fake
+def _(x, a, b, number, over, loss):
+    shape = () if over is not None else _known[loss].shape(x)
+    return x.new_empty(shape, dtype=torch.float64), x.new_empty(x.shape)
+
+
+def _keep_slope(ctx, inputs, output): ctx.dim, ctx.slope = _known[inputs[-1]].dim, output[1]
+
+
+def _hand_over(ctx, g, _):
+    g = g.unsqueeze(ctx.dim) if g.dim() else g
+    return (g * ctx.slope).to(ctx.slope.dtype), None, None, None, None, None
+
+
+_rows_op.register_autograd(_hand_over, setup_context=_keep_slope)
 
 # %% ../nbs/foundations/fused.ipynb #c027
 @lru_cache(maxsize=None)

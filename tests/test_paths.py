@@ -1,0 +1,128 @@
+"""Every loss can be computed in more than one way: by its kernel, by its composition, compiled. Each way keeps the promises."""
+import pytest
+import torch
+
+import lossbook.fused as fused
+from conftest import CLAIMS, DTYPES, each_claim, make_inputs, subject_of
+from lossbook.audit import measure
+from lossbook.focal import claim_for, softmax_claim_for
+
+WITH_KERNEL = {"binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy", "softmax_focal_loss",
+               "multilabel_cross_entropy", "sparse_multilabel_cross_entropy"}
+kernels = each_claim(lambda c: c.name in WITH_KERNEL)
+
+
+def test_every_fused_loss_is_tested():
+    "Each kernel of the package belongs to one of these losses."
+    used = {f.kernel.__module__.split(".")[1] for f in fused._known}
+    assert used == {"bce", "focal", "cross_entropy", "multilabel"} and len(fused._known) == 7
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    "Counts what is really called: kernels and compositions."
+    count = {"kernel": 0, "compose": 0}
+    for loss in fused._known:
+        for name in count:
+            def counted(*args, of=getattr(loss, name), name=name):
+                count[name] += 1
+                return of(*args)
+            monkeypatch.setattr(loss, name, counted)
+    return count
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@kernels
+def test_plain_code_takes_the_kernel(claim, dtype, reduction, calls):
+    first, target = make_inputs(claim, 40, dtype=getattr(torch, dtype))
+    first.requires_grad_()
+    claim.loss(first, target, reduction=reduction, **claim.options).sum().backward()
+    assert calls["kernel"] and not calls["compose"]
+    calls["kernel"] = 0
+    with fused.composition(): claim.loss(first, target, reduction=reduction, **claim.options).sum().backward()
+    assert calls["compose"] and not calls["kernel"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@kernels
+def test_composition_keeps_the_promise(claim, dtype):
+    "The kernels are measured by test_values; here the way that compiled code, other devices and transforms take."
+    with fused.composition(): found = measure(subject_of(claim), dtype)
+    for what, allowed in zip(("value", "gradient"), claim.promise[dtype]):
+        for case, result in found[what].items():
+            assert result["worst"] <= allowed, f"{what}, {case}: {result['worst']} ulp, promised {allowed}"
+            assert not result["zeros"] and not result["broken"], f"{what}, {case}: {result}"
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 1.5, 2.0, 2.25, 3.0, 5.0, 8.5])
+@pytest.mark.parametrize("make", [claim_for, softmax_claim_for])
+def test_kernels_at_any_gamma(make, gamma):
+    claim = make(gamma)
+    found = measure(subject_of(claim), "float32")
+    for what, allowed in zip(("value", "gradient"), claim.promise["float32"]):
+        assert max(r["worst"] for r in found[what].values()) <= allowed
+        assert not any(r["zeros"] or r["broken"] for r in found[what].values())
+
+
+@kernels
+def test_ways_agree_on_infinite_and_far_scores(claim):
+    "What a kernel declines, one piece of many, comes from the composition: all pieces give what it gives alone."
+    first, target = make_inputs(claim, 64, dtype=torch.float32)
+    flat = first.view(-1)
+    flat[3], flat[70 % flat.numel()], flat[-2] = float("inf"), -float("inf"), 3e38
+    found = []
+    for size, context in ((5, None), (1 << 17, None), (1 << 17, fused.composition())):
+        leaf = first.clone().requires_grad_()
+        before, fused.PIECE = fused.PIECE, size
+        try:
+            if context: context.__enter__()
+            value = claim.loss(leaf, target, reduction="none", **claim.options)
+            value[value.isfinite()].sum().backward()
+        finally:
+            if context: context.__exit__(None, None, None)
+            fused.PIECE = before
+        found.append((value.detach(), leaf.grad))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=2e-6, atol=1e-37, equal_nan=True)
+
+
+@kernels
+def test_new_memory_for_the_backward_pass(claim):
+    "At most the logits once more: nothing else that does not share memory with an argument."
+    first, target = make_inputs(claim, 1000, dtype=torch.float32)
+    first.requires_grad_()
+    own = {first.untyped_storage().data_ptr(), target.untyped_storage().data_ptr()}
+    kept = {}
+    def keep(t):
+        if t.untyped_storage().data_ptr() not in own: kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t): claim.loss(first, target, **claim.options)
+    small = target.numel() * 8 if claim.kind in ("softmax", "sparse") else 64  # class numbers as they are used
+    assert sum(kept.values()) <= first.numel() * 4 + small
+
+
+@kernels
+def test_compiled_code_without_checks_of_values(claim):
+    "The compiled way gives what the eager way gives."
+    call = fused.compiled(claim.loss)
+    first, target = make_inputs(claim, 30, dtype=torch.float32)
+    results = []
+    for way in (claim.loss, call):
+        leaf = first.clone().requires_grad_()
+        value = way(leaf, target, **claim.options)
+        value.backward()
+        results.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*results, rtol=4e-6, atol=1e-37)
+
+
+def test_a_wrong_kernel_is_seen(monkeypatch):
+    "These tests bite: a kernel with the gradient of another label does not keep the promise."
+    claim = next(c for c in CLAIMS if c.name == "binary_cross_entropy_with_logits")
+    loss = next(f for f in fused._known if f.kernel.__module__ == "lossbook.bce")
+    def wrong(*args, of=loss.kernel):
+        got = of(*args)
+        return (got[0], got[1].mul_(1 + 2e-6)) if isinstance(got, tuple) else got
+    monkeypatch.setattr(loss, "kernel", wrong)
+    found = measure(subject_of(claim), "float32")
+    assert max(r["worst"] for r in found["gradient"].values()) > claim.promise["float32"][1]
