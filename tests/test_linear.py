@@ -129,7 +129,7 @@ def test_every_option_is_known_to_belong_to_rows_or_not(claim):
 @each_case
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_equal_to_one_after_the_other(claim, options, reduction):
-    for chunk in (1, 4, N, N + 5, None):
+    for chunk in (1, 4, None):
         compare(claim, layer(claim, N), targets(claim, N), options, chunk, reduction=reduction)
 
 
@@ -407,7 +407,7 @@ class Watch(TorchDispatchMode):
     def gone(self, key): self.now -= self.alive.pop(key)
 
 
-ROWS, WIDE = 120, 500  # 4 features: a table of scores is much larger than the weight
+ROWS, WIDE = 48, 300  # 4 features: a table of scores is much larger than the weight
 
 
 def watched(f, tensors):
