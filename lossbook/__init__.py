@@ -7,11 +7,12 @@ their documentation."""
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['BCELoss', 'BCEWithLogitsLoss', 'BoundedSubsetSoftmaxLoss', 'CircleLoss', 'CrossEntropyLoss', 'LSEPLoss',
+__all__ = ['BCELoss', 'BCEWithLogitsLoss', 'BoundedSubsetSoftmaxLoss', 'CircleLoss', 'CrossEntropyLoss', 'LSEPLoss', 'LinearLoss',
            'MultilabelCrossEntropyLoss', 'SigmoidFocalLoss', 'SoftmaxFocalLoss', 'SparseMultilabelCrossEntropyLoss',
            'SubsetSoftmaxLoss', 'binary_cross_entropy', 'binary_cross_entropy_with_logits',
-           'bounded_subset_softmax_loss', 'circle_loss', 'cross_entropy', 'lsep_loss', 'multilabel_cross_entropy',
-           'sigmoid_focal_loss', 'softmax_focal_loss', 'sparse_multilabel_cross_entropy', 'subset_softmax_loss']
+           'bounded_subset_softmax_loss', 'circle_loss', 'cross_entropy', 'linear_loss', 'lsep_loss',
+           'multilabel_cross_entropy', 'sigmoid_focal_loss', 'softmax_focal_loss', 'sparse_multilabel_cross_entropy',
+           'subset_softmax_loss']
 
 # %% ../nbs/evidence/api.ipynb #c004
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ from lossbook.multilabel import (
     multilabel_cross_entropy,
     sparse_multilabel_cross_entropy,
 )
+from .linear import LinearLoss, linear_loss
 
 # %% ../nbs/evidence/api.ipynb #c007
 _all_ = [
@@ -56,6 +58,7 @@ _all_ = [
     "CircleLoss",
     "CrossEntropyLoss",
     "LSEPLoss",
+    "LinearLoss",
     "MultilabelCrossEntropyLoss",
     "SigmoidFocalLoss",
     "SoftmaxFocalLoss",
@@ -66,6 +69,7 @@ _all_ = [
     "bounded_subset_softmax_loss",
     "circle_loss",
     "cross_entropy",
+    "linear_loss",
     "lsep_loss",
     "multilabel_cross_entropy",
     "sigmoid_focal_loss",
