@@ -111,7 +111,8 @@ def every_sentence(records: list) -> str:
         "gradient of binary cross-entropy, two-class cross-entropy and the focal loss with γ = 0, ½, 1, 2 "
         f"and 5 is {worst(ours):.2f} ulp"
     )
-    if theirs: said += f", and of PyTorch's own {worst(theirs):,.0f} ulp".replace(",", "\u202f")
+    spaced = lambda n: f"{n:,.0f}".replace(",", "\u202f")
+    if theirs: said += f", and of PyTorch's own {spaced(worst(theirs))} ulp"
     return f"{said} ({dates[-1]})."
 
 # %% ../nbs/evidence/ledger.ipynb #c015

@@ -310,6 +310,17 @@ def test_two_processes_find_what_one_finds(alone, tmp_path):
     assert bare(two) == bare(alone) and seen[-1] == (24, 24) and seen == sorted(set(seen))
 
 
+def test_the_number_of_threads_is_left_as_it_was():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        counts = []
+        loss = lambda x, y: (counts.append(torch.get_num_threads()), BCE.loss(x, y, reduction="none"))[1]
+        exhaustive(BCE, loss, size=2**12, part=[5], workers=1)
+        assert set(counts) == {1} and torch.get_num_threads() == 2
+    finally: torch.set_num_threads(before)
+
+
 def test_ctrl_c_says_what_is_known():
     calls = []
 
@@ -409,6 +420,22 @@ def test_the_command_writes_a_record_and_goes_on(tmp_path):
     assert command(*words).exit_code == 1 and time.monotonic() - start < 30
 
 
+def test_the_command_says_what_is_known_at_ctrl_c(tmp_path):
+    (tmp_path / "stops.py").write_text("""
+import torch.nn.functional as F
+calls = 0
+def bce(logits, target):
+    global calls
+    calls += logits.numel() == 2**17
+    if calls > 150: raise KeyboardInterrupt
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+""")
+    words = ["--as", "binary_cross_entropy_with_logits", "--exhaustive", "--part", "60:63", "--workers", "1", "--json", tmp_path / "found.json"]
+    done = command("audit", f"{tmp_path}/stops.py:bce", *words)
+    assert done.exit_code == 130 and "stopped; this is what is known so far" in done.stdout
+    assert f"{2**23:,} finite logits" in done.stdout and not (tmp_path / "found.json").exists()
+
+
 def test_the_command_under_torchrun(tmp_path):
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lossbook.cli", "audit"]
     words += ["torch.nn.functional.binary_cross_entropy_with_logits", "--exhaustive", "--part", "100:102", "--json", str(tmp_path / "found.json")]
@@ -443,6 +470,6 @@ def test_the_headline_waits_for_all_full_runs():
     assert every_sentence(runs[1:]) == "" == every_sentence([])
     assert f"is {len(WHOLE):.2f} ulp (2026-01-02)" in every_sentence(runs)
     torchs = made("torch.nn.functional.binary_cross_entropy_with_logits", 0.0, 2.0**24 - 1, path="")
-    assert "PyTorch's own 16\u202f777\u202f215 ulp" in every_sentence([*runs, torchs])
+    assert "ulp, and of PyTorch's own 16\u202f777\u202f215 ulp" in every_sentence([*runs, torchs])
     assert every_sentence([*runs[1:], {**runs[0], "complete": False}]) == ""
     assert "is inf ulp" in every_sentence([*runs[1:], made(*WHOLE[0], 1.0, broken=1)])
