@@ -469,6 +469,23 @@ def audit_(
         Optional[str],
         typer.Option("--html", metavar="FILE", help="write the report as one HTML page"),
     ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="visit every float32 logit, for both labels")
+    ] = False,
+    folder: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="FOLDER", help="with --exhaustive: keep finished parts there, to go on later"
+        ),
+    ] = None,
+    part: Annotated[
+        Optional[str],
+        typer.Option(metavar="A:B", help="with --exhaustive: shards A to B-1 of 0 to 511 only"),
+    ] = None,
+    workers: Annotated[
+        Optional[int],
+        typer.Option(metavar="N", help="with --exhaustive: processes [one for each core]"),
+    ] = None,
 ):
     "Hold a loss to its formula. Status 0: every check passed; 1: one failed; 2: the call is wrong."
     from lossbook.audit import CHECKS, TIERS
@@ -484,6 +501,8 @@ def audit_(
     if fail_above is not None and not fail_above >= 0:
         raise BadCall(f"--fail-above {fail_above}: expected a number of ulp, at least 0")
     tier, device = _choose("--tier", tier, TIERS), _device(device)
+    every = {"folder": folder, "part": _part(part), "workers": workers}
+    _fits(exhaustive, every, dtypes, check, html_file)
     outputs = {o: Output(o, f) for o, f in (("--json", json_file), ("--html", html_file)) if f}
     if len({o.path for o in outputs.values()}) < len(outputs):
         raise BadCall("--json and --html name the same file")
@@ -499,6 +518,9 @@ def audit_(
         domain=domain,
         reduction=reduction,
     )
+    if exhaustive:
+        every |= {"device": device, "fail_above": fail_above}
+        _audit_every(target, options, claim, notes, outputs.get("--json"), **every)
     notes.append(_limits_note(claim, dtypes, fail_above))
     report, stopped = _run_audit(
         claim, notes, dtypes, checks, tier=tier, device=device, fail_above=fail_above
@@ -531,6 +553,156 @@ def _run_audit(claim, notes, dtypes, checks, **how) -> tuple:
         torch.set_grad_enabled(before)  # some losses leak it
     report.notes = notes
     return report, stopped
+
+# %% ../nbs/evidence/cli.ipynb #e024
+def _part(text: str | None):
+    "Shard numbers from A:B."
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if not match or not int(match[1]) < int(match[2]) <= 512:
+        raise BadCall(f"--part {text}: expected A:B with 0 <= A < B <= 512")
+    return range(int(match[1]), int(match[2]))
+
+
+def _fits(exhaustive: bool, every: dict, dtypes: list, check, html_file):
+    "Whether the options go together."
+    alone = [k for k, v in every.items() if v is not None]
+    if alone and not exhaustive:
+        raise BadCall(f"--{alone[0]} goes with --exhaustive")
+    if exhaustive and dtypes != ["float32"]:
+        why = "has too many floats" if "float64" in dtypes else "is visited completely without it"
+        raise BadCall(f"--exhaustive is for float32; {next(d for d in dtypes if d != 'float32')} {why}")
+    if exhaustive and (check or html_file):
+        raise BadCall(f"--exhaustive does not go with {'--check' if check else '--html'}")
+
+
+def _own(target: str, options: dict, claim):
+    "The claim with its promise, if the target is a function of this book as its chapter speaks of it."
+    from lossbook.catalogue import catalogue, variants
+    from lossbook.targets import load
+
+    found = load(target)
+    for c in (*catalogue(), *variants()):
+        if found is c.loss and c.parameters == claim.parameters and set(options) <= set(c.parameters):
+            return c
+    return claim
+
+
+def _source(target: str) -> dict:
+    "A sum of the file that a target comes from, so that another version is another run."
+    import hashlib
+    import inspect
+
+    from lossbook.targets import load
+
+    try:
+        text = Path(inspect.getsourcefile(load(target))).read_bytes()
+    except (TypeError, OSError):
+        return {"target": target}
+    return {"target": target, "source": hashlib.sha256(text).hexdigest()[:16]}
+
+# %% ../nbs/evidence/cli.ipynb #e025
+@contextmanager
+def _shards():
+    "Yields progress(finished, total): a bar on a terminal, else a line now and then."
+    import time
+
+    from rich.console import Console
+
+    console, start = Console(stderr=True, force_jupyter=False), time.monotonic()
+    if os.environ.get("RANK", "0") != "0":
+        yield None
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task("", total=None, seconds=0.0)
+            text = "{} of {} shards".format
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, description=text(done, total),
+                seconds=bar.tasks[0].elapsed or 0.0,
+            )
+    else:
+        state = {"next": 0.0, "first": None}
+
+        def tell(done, total):
+            now = time.monotonic() - start
+            first = state["first"] = done if state["first"] is None else state["first"]
+            if now < state["next"] and done < total:
+                return
+            state["next"] = now + 20
+            left = f", about {now / (done - first) * (total - done):.0f} s left" if done > first else ""
+            print(f"{done} of {total} shards{left}", file=sys.stderr, flush=True)
+
+        yield tell
+
+# %% ../nbs/evidence/cli.ipynb #e026
+def _audit_every(target, options, claim, notes, output, *, fail_above, **how):
+    "The exhaustive audit: run, print, write, end with the status."
+    from lossbook.audit import Interrupted, to_json
+    from lossbook.every import exhaustive, faults
+
+    claim = _own(target, options, claim)
+    try:
+        with _shards() as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            about, stopped = _source(target), False
+            found = exhaustive(claim, progress=progress, about=about, **how)
+    except Interrupted as stop:
+        found, stopped = stop.report, True
+    except (ValueError, RuntimeError) as error:
+        raise BadCall(f"--exhaustive: {str(error).strip().splitlines()[-1]}") from None
+    if found is None:
+        _end(0)  # a rank that is not the first
+    if fail_above is not None:
+        found["limit"] = [fail_above, fail_above]
+    wrong = faults(found)
+    _print_every(found, notes, wrong, stopped)
+    if output and not stopped:
+        _write("--json", output, to_json(found) + "\n")
+    _end(130 if stopped else int(bool(wrong)))
+
+
+def _share(part: int, whole: int) -> str:
+    "A share in percent, rounded down, so that all means all."
+    return "all" if part == whole else f"{int(1e6 * part / whole) / 1e4:.4f} %"
+
+
+def _end(status: int):
+    "End with a status; a rank of torchrun at once, since gloo's threads now and then abort one that winds down."
+    if "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    raise typer.Exit(status)
+
+
+def _print_every(found: dict, notes: list, wrong: list, stopped: bool):
+    from rich.table import Table
+    from rich.text import Text
+
+    console, counts = _console(), found["visited"]
+    table = Table(title="errors over the floats visited", title_justify="left")
+    for column in ("result", "target", "worst (ulp)", "at", "mean", "nearest", "false zeros", "NaN or inf"):
+        table.add_column(column, overflow="fold")
+    for what, cases in found["results"].items():
+        for case, r in cases.items():
+            lost = [f"{r[k]:,}" + (f" on {r[k + '_on']}" if r[k] else "") for k in ("zeros", "broken")]
+            at = f"{r['at']:.9g} ({r['bits']})" if "at" in r else ""
+            share = _share(r["nearest"], r["count"])
+            table.add_row(what, case[7:], f"{r['worst']:.6g}", at, f"{r['mean']:.4g}", share, *lost)
+    whole = ": every float32 there is" if found["complete"] else ""
+    for note in (
+        *notes,
+        f"Visited for each label: {counts['finite']:,} finite logits, {counts['infinite']} infinite, {counts['nan']:,} NaN{whole}.",
+        "The reference is within {value:.1e} (value) and {gradient:.1e} (gradient) ulp of the exact value.".format(**found["bound"]),
+        f"Took {found['seconds']:g} s with {found['processes']} process(es); {found['core seconds']:g} s of one core in all.",
+    ):
+        console.print(Text(note), soft_wrap=True)
+    console.print(table)
+    for line in wrong:
+        console.print(Text(line), soft_wrap=True)
+    verdict = "FAILED" if wrong else "passed" if found["complete"] else "passed, as far as was visited"
+    console.print("stopped; this is what is known so far" if stopped else verdict, style="bold red" if wrong else "")
 
 # %% ../nbs/evidence/cli.ipynb #c024
 GREEK = (
@@ -799,3 +971,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+
+
+if __name__ == "__main__" and __spec__ is not None:  # python -m lossbook.cli, not the notebook
+    sys.exit(main())
