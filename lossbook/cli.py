@@ -37,8 +37,8 @@ def missing() -> list:
     return [name for name, module in NEEDS.items() if importlib.util.find_spec(module) is None]
 
 # %% auto #0
-__all__ = ['NEEDS', 'WEIGHTS', 'MEASURING', 'ERRORS', 'STYLE', 'GREEK', 'SIGNS', 'missing', 'BadCall', 'Output', 'verdict_line',
-           'html_page', 'audit_', 'readable', 'list_', 'show', 'ledger_', 'make_app', 'main']
+__all__ = ['NEEDS', 'WEIGHTS', 'MEASURING', 'ERRORS', 'STYLE', 'GREEK', 'SIGNS', 'BENCH', 'missing', 'BadCall', 'Output',
+           'verdict_line', 'html_page', 'audit_', 'readable', 'list_', 'show', 'ledger_', 'bench_', 'make_app', 'main']
 
 # %% ../nbs/evidence/cli.ipynb #c007
 class BadCall(Exception):
@@ -923,6 +923,196 @@ def _print_ledger(rows: list) -> list:
     _console().print(table)
     return broken
 
+# %% ../nbs/evidence/cli.ipynb #bench-1
+def _works(name: str | None) -> list:
+    "The works of that name, or of the loss of that name; all if there is none."
+    from lossbook.bench import WORKS
+    from lossbook.targets import nearest
+
+    known = {w.key: w.key for w in WORKS} | {w.loss.__name__: w.loss.__name__ for w in WORKS}
+    found = [w for w in WORKS if name in (None, w.key, w.loss.__name__)]
+    if not found:
+        hint = nearest(name, known) or f"; expected one of {', '.join(w.key for w in WORKS)}"
+        raise BadCall(f"bench {name}: no work and no timed loss has this name{hint}")
+    return found
+
+
+def _at_least(option: str, value, least: int):
+    "A number that is not too small, or None."
+    if value is not None and value < least:
+        raise BadCall(f"{option} {value}: expected at least {least}")
+    return value
+
+
+@contextmanager
+def _threads(count: int | None):
+    "So many threads meanwhile."
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+# %% ../nbs/evidence/cli.ipynb #bench-2
+@_command
+def bench_(
+    name: Annotated[
+        Optional[str], typer.Argument(metavar="NAME", help="a work, or a timed loss [all]")
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="also compiled forms; the compiler takes its time")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="where the losses run, such as cuda")
+    ] = "cpu",
+    size: Annotated[
+        Optional[list[int]],
+        typer.Option(metavar="N", help="number of logits; repeat for more [the work's own]"),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="how often each contender is timed")
+    ] = 15,
+    threads: Annotated[
+        Optional[int], typer.Option(metavar="N", help="threads on the CPU [PyTorch's choice]")
+    ] = None,
+    steady_only: Annotated[
+        bool, typer.Option("--steady-only", help="start no new process for each contender")
+    ] = False,
+    gate: Annotated[bool, typer.Option("--gate", help="status 1 if a goal is missed")] = False,
+    json_file: Annotated[
+        Optional[str],
+        typer.Option("--json", metavar="FILE", help="write what was measured as JSON"),
+    ] = None,
+):
+    "Time losses beside PyTorch's own and other libraries', forward and backward."
+    from lossbook.bench import LEAST, bench, verdicts
+
+    works, device = _works(name), _device(device)
+    sizes = [_at_least("--size", n, LEAST) for n in dict.fromkeys(size or [None])]
+    _at_least("--repeats", repeats, 2), _at_least("--threads", threads, 1)
+    output = Output("--json", json_file) if json_file else None
+    known, stopped, result = [], False, None
+    with _progress(_bench_weights(works, sizes, compile, steady_only)) as progress:
+        try:
+            with _threads(threads), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                result = bench(works, sizes=sizes, device=device, compile=compile, done=known,
+                               repeats=repeats, fresh_too=not steady_only, progress=progress)
+        except KeyboardInterrupt:
+            stopped = True
+    for work in known:
+        _print_work(work)
+    goals = verdicts({"works": known})
+    _print_goals(goals)
+    if stopped:
+        print("stopped; this is what is known so far")
+        raise typer.Exit(130)
+    if output:
+        from lossbook.audit import to_json
+
+        _write("--json", output, to_json({**_about(), **result, "goals": goals}) + "\n")
+    raise typer.Exit(1 if gate and not all(g["reached"] for g in goals) else 0)
+
+# %% ../nbs/evidence/cli.ipynb #bench-3
+def _bench_weights(works, sizes, compile, steady_only) -> list:
+    "How long each phase takes, in a unit of its own."
+    from math import prod
+
+    from lossbook.bench import shape_of
+
+    found = []
+    for work in works:
+        for size in sizes:
+            load = prod(shape_of(work, size)) / 1e6
+            fresh = [] if steady_only else [10 + load / 2]
+            found += [(20 if compile else 1) + load / 2, 1 + 2 * load, 1 + load / 4, *fresh]
+    return found
+
+
+def _ms(seconds) -> str:
+    "Milliseconds with three digits."
+    return "" if seconds is None else f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:.0f}"
+
+
+def _times(value) -> str:
+    "A multiple with two digits after the point."
+    return "" if value is None else f"{value:.2f}"
+
+
+def _work_rows(work: dict) -> list:
+    "A row of text for each contender that ran."
+    rows = []
+    for r in work["contenders"]:
+        if r["error"]:
+            continue
+        fresh = r.get("fresh", {})
+        rows.append((
+            r["label"], _ms(r["median"]), f"{_ms(r['q1'])} to {_ms(r['q3'])}",
+            _times(r["ratio"]["median"]), _times(r["to_copy"]["median"]),
+            _ms(fresh.get("median")), _ms(fresh.get("first")),
+            _times(r.get("saved")), _times(r.get("peak")),
+        ))
+    return rows
+
+# %% ../nbs/evidence/cli.ipynb #bench-4
+BENCH = ("contender", "ms", "quartiles", "× native", "× copy", "fresh ms", "first ms", "saved", "peak")
+
+
+def _remarks(work: dict) -> list:
+    "Lines below a table: the floor, what failed, what is absent, what computes another number."
+    found, rows = [], work["contenders"]
+    if work["floor"]:
+        f, ours = work["floor"], [r for r in rows if r["who"] == "lossbook" and not r["error"]]
+        parts = [f"{name} {_ms(f[name])}" for name in ("bytes", "functions") if f[name] is not None]
+        far = "".join(f"; {r['label']} takes {r['median'] / f['seconds']:.1f} times as long" for r in ours)
+        found.append(f"floor: {_ms(f['seconds'])} ms ({', '.join(parts)}){far}")
+    found += [f"failed: {r['label']}: {r['error']}" for r in rows if r["error"]]
+    found += [f"failed in a fresh process: {r['label']}: {r['fresh']['error']}"
+              for r in rows if "error" in r.get("fresh", {})]
+    for why in dict.fromkeys(a["why"] for a in work["absent"]):
+        who = ", ".join(a["who"] for a in work["absent"] if a["why"] == why)
+        found.append(f"absent: {who}: {why}")
+    found += [f"another number: {r['label']} gives {r['value']:.6g}, lossbook {rows[0]['value']:.6g}"
+              for r in rows if r.get("agrees") is False]
+    if not work["steady"]:
+        found.append("the C library could not be asked to keep memory: times include page faults")
+    return found
+
+
+def _print_work(work: dict):
+    from rich.table import Table
+    from rich.text import Text
+
+    shape = " × ".join(f"{n:,}".replace(",", " ") for n in work["shape"])
+    table = Table(title=f"{work['title']}, {shape} ({work['key']})", title_justify="left")
+    for column in BENCH:
+        table.add_column(column, justify="left" if column == "contender" else "right")
+    for row in _work_rows(work):
+        table.add_row(*map(Text, row))
+    _console().print(table)
+    for line in _remarks(work):
+        _console().print(Text(line), soft_wrap=True)
+
+
+def _print_goals(goals: list):
+    from rich.table import Table
+
+    if not goals:
+        return
+    table = Table(title="goals, at the works' own shapes", title_justify="left")
+    for column in ("work", "form", "what", "at most", "measured", ""):
+        table.add_column(column)
+    for g in goals:
+        table.add_row(g["key"], "compiled" if g["compiled"] else "eager",
+                      {"time": "× native time", "saved": "× logits saved"}[g["what"]],
+                      f"{g['goal']:g}", g["error"] or f"{g['got']:.2f}",
+                      "reached" if g["reached"] else "not reached",
+                      style="" if g["reached"] else "bold")
+    _console().print(table)
+
 # %% ../nbs/evidence/cli.ipynb #c032
 def _top(
     context: typer.Context,
@@ -945,7 +1135,7 @@ def make_app():
         name="lossbook", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
     )
     app.callback(invoke_without_command=True)(_top)
-    for name, function in {"list": list_, "show": show, "audit": audit_, "ledger": ledger_}.items():
+    for name, function in {"list": list_, "show": show, "audit": audit_, "ledger": ledger_, "bench": bench_}.items():
         app.command(name)(function)
     return app
 
