@@ -184,19 +184,19 @@
   const form = () => loss().forms.find(f => f.key === state.form);
   const format = () => formats[state.type];
   const ofLogit = l => l.inputs[0] === "x";
-  const axis = l => (ofLogit(l) ? "logit x" : "margin s₁ − s₂");
+  const axis = l => (ofLogit(l) ? "logit x" : "gap s₁ − s₂");
   const RANGES = {
     x: () => ({name: axis(loss()), min: -state.reach, max: +state.reach, step: REACH[state.reach]}),
     y: () => ({name: "target y", min: 0, max: 1, step: 0.05}),
     gamma: () => (state.loss === "pair" ? {name: "γ", min: 1, max: 32, step: 0.5} : {name: "γ", min: 0, max: 6, step: 0.25}),
     alpha: () => ({name: "α", min: 0, max: 1, step: 0.05}),
     m: () => ({name: "m", min: 0, max: 1, step: 0.05}),
-    level: () => ({name: "score s₂", note: "s₁ is the margin above it", min: 0, max: 100, step: 1}),
+    level: () => ({name: "score s₂", note: "s₁ is the gap above it", min: 0, max: 100, step: 1}),
     easy: () => ({name: ofLogit(loss()) ? "share of easy negatives" : "share of easy examples", min: 0, max: 4, step: 0.25}),
   };
   const used = l => Object.keys(RANGES).filter(k => k === "x" || k === "easy" || (k === "level" ? !ofLogit(l) : l.inputs.includes(k)));
   const share = () => 1 - 10 ** -state.easy;
-  // The arguments of a loss at a logit or margin: the state, in the order of the loss.
+  // The arguments of a loss at a logit or gap: the state, in the order of the loss.
   const argumentsAt = (l, x, y = state.y) => [...l.inputs.map(n => (n === "x" ? x : n === "s_1" ? x + state.level : n === "s_2" ? state.level : n === "y" ? y : state[n])), 10 ** -state.clamp];
 
   // Words and numbers
@@ -206,7 +206,7 @@
   const superscript = d => String(d).replace(/\d/g, c => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]);
   const percent = v => (v > 0 && v < 0.0005 ? "less than 0.1 %" : `${trim((100 * v).toFixed(v > 0.9995 && v < 1 ? 2 : 1))} %`);
   const verdict = (e, got, exact) => (got !== got ? "NaN" : !Number.isFinite(got) && Number.isFinite(exact) ? "infinite" : e >= 2 ** (format().p - 1) ? "no digit right"
-    : e <= 0.5 ? "nearest float" : `${e < 9.95 ? trim(e.toFixed(1)) : number(+e.toPrecision(2))} ulp`);
+    : e <= 0.5 ? "≤ ½ ulp" : `${e < 9.95 ? trim(e.toFixed(1)) : number(+e.toPrecision(2))} ulp`);
 
   // Elements
   const h = (tag, attributes = {}, ...children) => {
@@ -253,7 +253,7 @@
     h("div", {class: "lb-play-bar"}, presets, reset), story,
     h("div", {class: "lb-play-choices"},
       choice("loss", "Loss", page.losses.map(l => [l.key, l.title])), choice("form", "Computed as", []),
-      choice("type", "Number format", Object.keys(formats).map(k => [k, k])),
+      choice("type", "Format", Object.keys(formats).map(k => [k, k])),
       choice("reach", "Axis", Object.keys(REACH).map(k => [k, `−${k} to ${k}`]))),
     h("div", {class: "lb-play-body"},
       h("div", {class: "lb-play-inputs"}, radios,
@@ -314,7 +314,9 @@
       if (keys.includes(key)) state[key] = +input.value; // the slider knows its range and its steps
       const meaning = r.note ?? l.meanings[key];
       box.querySelector("label").replaceChildren(r.name, ...(meaning && key !== "y" ? [h("small", {}, ` ${meaning}`)] : []));
-      box.querySelector("output").textContent = key === "easy" ? percent(share()) : number(state[key]);
+      const words = key === "easy" ? percent(share()) : number(state[key]);
+      box.querySelector("output").textContent = words;
+      input.setAttribute("aria-valuetext", words); // the share moves by powers of ten
     }
   };
 
@@ -328,7 +330,7 @@
   const plainNumber = v => (Math.abs(v) < 1e-12 ? "0" : number(+v.toPrecision(6)));
   // A frame with axes; the lines are drawn into it by functions of the two scales.
   const chart = (figure, {height, xs, ys, log, label, ticks, words}) => {
-    const svg = figure.querySelector("svg"), width = Math.max(240, Math.floor(figure.clientWidth)), m = MARGIN;
+    const svg = figure.querySelector(":scope > svg"), width = Math.max(240, Math.floor(figure.clientWidth)), m = MARGIN;
     const X = v => m.left + ((v - xs[0]) / (xs[1] - xs[0])) * (width - m.left - m.right);
     const to = log ? Math.log10 : v => v, [low, high] = ys.map(to);
     const Y = v => height - m.bottom - ((to(v) - low) / (high - low)) * (height - m.top - m.bottom);

@@ -26,9 +26,9 @@ from .records import project_root
 from .symbolic import Spec, expand_scores, prove_equal, rewrite_stable, sigmoid
 
 # %% auto #0
-__all__ = ['EPSILON', 'PRESETS', 'FORMATS', 'exact_js', 'rounded_js', 'Form', 'softmax', 'log_softmax', 'forms_of', 'Toy', 'toys',
-           'Preset', 'torch_values', 'program', 'page', 'chromium', 'script', 'in_browser', 'inputs_of', 'both_ways',
-           'same', 'floats_apart', 'functions_apart', 'operations_differ', 'exact_distance', 'deviation',
+__all__ = ['EPSILON', 'PRESETS', 'FORMATS', 'PAIRS', 'exact_js', 'rounded_js', 'Form', 'softmax', 'log_softmax', 'forms_of',
+           'Toy', 'toys', 'Preset', 'torch_values', 'program', 'page', 'chromium', 'script', 'in_browser', 'inputs_of',
+           'both_ways', 'same', 'floats_apart', 'functions_apart', 'operations_differ', 'exact_distance', 'deviation',
            'fingerprint_of_script']
 
 # %% ../nbs/evidence/playground.ipynb #c007
@@ -250,7 +250,7 @@ def _of_row(key, spec, chapter, library, **more) -> Toy:
     )
     inputs = (a, b, *(s for s in spec.parameters if str(s) != "n"))
     forms = forms_of(inputs, flat, by_p, sp.Function("softmax")(a, b), quiet, library)
-    title = f"{spec.name} of two classes"
+    title = f"{spec.name.removeprefix('softmax ')}, two scores"
     return Toy(key, title, spec, chapter, inputs, quiet, forms, **more)
 
 # %% ../nbs/evidence/playground.ipynb #c023
@@ -261,7 +261,7 @@ def _of_pair(key, spec, chapter, library) -> Toy:
     inputs = (*sp.symbols("s_1 s_2", real=True), *(s for s in spec.parameters if str(s) != "n"))
     quiet = rewrite_stable(flat)
     forms = forms_of(inputs, flat, None, None, quiet, library)
-    return Toy(key, "one pair with a margin", spec, chapter, inputs, quiet, forms)
+    return Toy(key, "pair with a margin", spec, chapter, inputs, quiet, forms)
 
 
 @lru_cache(maxsize=None)
@@ -274,7 +274,7 @@ def toys() -> tuple:
         _of_logit("bce", bce.spec(), bce_page, (own, _library_bce)),
         _of_logit(
             "focal", focal.spec(), focal_page,
-            ("as torchvision does", _library_focal), easier="bce",
+            ("as in torchvision", _library_focal), easier="bce",
         ),
         _of_row("ce", ce_spec(), ce_page, (own, _library_ce)),
         _of_row(
@@ -308,7 +308,7 @@ PRESETS = (
     ),
     Preset(
         "float32 at 17", "loss_bce-form_probability-type_float32-show_value-reach_40-x_17-y_0",
-        "The same in float32, five logits later: σ(17) rounds to 1, and the loss of a wrong answer is infinite instead of 17.",
+        "In float32 σ(17) rounds to 1, and the loss of a wrong answer is infinite instead of 17.",
     ),
     Preset(
         "NaN by a square root", "loss_focal-form_library-type_float32-show_gradient-reach_40-x_20-y_1-gamma_0p5-alpha_0p25",
@@ -316,11 +316,11 @@ PRESETS = (
     ),
     Preset(
         "bfloat16 at 6", "loss_ce-form_library-type_bfloat16-show_gradient-reach_15-x_6-level_0",
-        "PyTorch’s own cross-entropy in bfloat16 keeps the sum of exponentials in bfloat16 on a CPU: from a margin of 6 on, loss and gradient are 0.",
+        "PyTorch’s own cross-entropy in bfloat16 keeps the sum of exponentials in bfloat16 on a CPU: from a gap of 6 on, loss and gradient are 0.",
     ),
     Preset(
         "Scores near 90", "loss_ce-form_textbook-type_float32-show_value-reach_15-x_5-level_88",
-        "exp(93) is no float32: the textbook form is infinite, though the loss depends on the margin 5 alone.",
+        "exp(93) is no float32: the textbook form is infinite, though the loss depends on the gap 5 alone.",
     ),
     Preset(
         "Not convex", "loss_focal-form_stable-type_float32-show_curvature-reach_15-x_m6-y_1-gamma_2-alpha_0p25",
@@ -524,6 +524,9 @@ _BASIC = """jobs => jobs.map(({format, a, b}) => ["add", "sub", "mul", "div"].ma
   const o = play.arithmetic(play.formats[format]); return o[name](o.tensor(a[i]), o.tensor(b[i])).v; })))"""
 
 
+PAIRS = 9000
+
+
 def operations_differ(work: str = _BASIC) -> dict:
     "For each format: how many of +, -, *, / of random numbers, subnormal ones among them, differ from PyTorch's."
     pick, jobs = torch.Generator().manual_seed(0), []
@@ -531,8 +534,8 @@ def operations_differ(work: str = _BASIC) -> dict:
         width = torch.int32 if name == "float32" else torch.int16
         info, pairs = torch.iinfo(width), []
         for _ in "ab":
-            bits = torch.randint(info.min, info.max, (20000,), generator=pick).to(width)
-            near = torch.randn(10000, generator=pick).to(getattr(torch, name))
+            bits = torch.randint(info.min, info.max, (2 * PAIRS // 3,), generator=pick).to(width)
+            near = torch.randn(PAIRS // 3, generator=pick).to(getattr(torch, name))
             pairs.append(torch.cat([bits.view(getattr(torch, name)), near]).nan_to_num(1.0, 1.0, 1.0))
         jobs.append({"format": name, "a": pairs[0], "b": pairs[1]})
     sent = [{**j, "a": j["a"].double().tolist(), "b": j["b"].double().tolist()} for j in jobs]

@@ -175,6 +175,18 @@ def test_it_draws_from_a_file_without_network(tab, there):
     assert tab.locator(".lb-play-off").count() == 0
 
 
+def test_a_change_is_drawn_in_every_picture(tab, there):
+    play(tab, there)
+    def pictures(): return tab.evaluate("[...document.querySelectorAll('.lb-play-panel > svg')].map(s => s.innerHTML)")
+    before = pictures()
+    for change in ("gamma_4", "type_float16", "form_stable", "loss_bce", "loss_ce"):
+        tab.evaluate(f"location.hash = '#play-{change}'")
+        tab.wait_for_function("old => document.querySelector('.lb-play-carry > svg').innerHTML !== old", arg=before[2])
+        assert all(a != b for a, b in zip(before, pictures())), change
+        before = pictures()
+    assert tab.evaluate("[...document.querySelectorAll('.lb-play-key svg')].every(s => s.children.length === 1)"), "a curve was drawn into the legend"
+
+
 def test_the_numbers_shown_are_those_of_pytorch(tab, there):
     play(tab, there, "#play-loss_focal-form_textbook-type_bfloat16-x_m3-y_1-gamma_2-alpha_0p25")
     toy = next(t for t in p.toys() if t.key == "focal")
