@@ -113,7 +113,7 @@ def rounded_js(function, rename=None) -> str:
 # %% ../nbs/evidence/playground.ipynb #c015
 @dataclass(frozen=True)
 class Form:
-    "One way to compute a loss: a Python function of its inputs that PyTorch runs and the page follows."
+    "One way to compute a loss: a Python function that PyTorch runs and the page follows."
 
     key: str
     title: str
@@ -219,10 +219,11 @@ class Toy:
 
     def js(self) -> str:
         "The loss as a JavaScript object."
-        meanings = {str(s): m for s, m in (*self.spec.targets.items(), *self.spec.parameters.items())}
+        meanings = {str(s): m for s, m in {**self.spec.targets, **self.spec.parameters}.items()}
         names = [str(s) for s in self.inputs]
         fields = {"key": self.key, "title": self.title, "chapter": self.chapter, "inputs": names}
-        fields |= {"easier": self.easier, "meanings": {n: meanings[n] for n in names if n in meanings}}
+        fields["easier"] = self.easier
+        fields["meanings"] = {n: meanings[n] for n in names if n in meanings}
         lines = [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in fields.items()]
         lines.append(f"exact: {exact_js(self.stable, self.inputs)}")
         lines.append("forms: [" + ",\n".join(f.js() for f in self.forms) + "]")
@@ -299,34 +300,47 @@ class Preset:
 
 PRESETS = (
     Preset(
-        "A dead gradient", "loss_bce-form_clamp-clamp_4-type_float32-show_gradient-reach_15-x_m12-y_1",
-        "A hard example, sure and wrong, under a clamp at 10⁻⁴: the loss stands still at 9.21 and the gradient is 0.",
+        "A dead gradient",
+        "loss_bce-form_clamp-clamp_4-type_float32-show_gradient-reach_15-x_m12-y_1",
+        "A hard example, sure and wrong, under a clamp at 10⁻⁴: the loss stands still at 9.21 and "
+        "the gradient is 0.",
     ),
     Preset(
-        "float16 at 12", "loss_bce-form_textbook-type_float16-show_value-reach_15-x_12-y_1",
-        "The textbook form in float16 gives NaN for an answer that is right: 1 − σ(12) rounds to 0, and 0 · log 0 is NaN.",
+        "float16 at 12",
+        "loss_bce-form_textbook-type_float16-show_value-reach_15-x_12-y_1",
+        "The textbook form in float16 gives NaN for an answer that is right: 1 − σ(12) rounds to "
+        "0, and 0 · log 0 is NaN.",
     ),
     Preset(
-        "float32 at 17", "loss_bce-form_probability-type_float32-show_value-reach_40-x_17-y_0",
+        "float32 at 17",
+        "loss_bce-form_probability-type_float32-show_value-reach_40-x_17-y_0",
         "In float32 σ(17) rounds to 1, and the loss of a wrong answer is infinite instead of 17.",
     ),
     Preset(
-        "NaN by a square root", "loss_focal-form_library-type_float32-show_gradient-reach_40-x_20-y_1-gamma_0p5-alpha_0p25",
-        "Focal loss with γ = ½, built on PyTorch: a sure and right example has the loss 0 and the gradient NaN.",
+        "NaN by a square root",
+        "loss_focal-form_library-type_float32-show_gradient-reach_40-x_20-y_1-gamma_0p5-alpha_0p25",
+        "Focal loss with γ = ½, built on PyTorch: a sure and right example has the loss 0 and the "
+        "gradient NaN.",
     ),
     Preset(
-        "bfloat16 at 6", "loss_ce-form_library-type_bfloat16-show_gradient-reach_15-x_6-level_0",
-        "PyTorch’s own cross-entropy in bfloat16 keeps the sum of exponentials in bfloat16 on a CPU: from a gap of 6 on, loss and gradient are 0.",
+        "bfloat16 at 6",
+        "loss_ce-form_library-type_bfloat16-show_gradient-reach_15-x_6-level_0",
+        "PyTorch’s own cross-entropy in bfloat16 keeps the sum of exponentials in bfloat16 on a "
+        "CPU: from a gap of 6 on, loss and gradient are 0.",
     ),
     Preset(
-        "Scores near 90", "loss_ce-form_textbook-type_float32-show_value-reach_15-x_5-level_88",
-        "exp(93) is no float32: the textbook form is infinite, though the loss depends on the gap 5 alone.",
+        "Scores near 90",
+        "loss_ce-form_textbook-type_float32-show_value-reach_15-x_5-level_88",
+        "exp(93) is no float32: the textbook form is infinite, though the loss depends on the gap "
+        "of 5 alone.",
     ),
     Preset(
-        "Not convex", "loss_focal-form_stable-type_float32-show_curvature-reach_15-x_m6-y_1-gamma_2-alpha_0p25",
-        "Focal loss is not convex in the logit: where the model is sure and wrong, the curvature is negative.",
+        "Not convex",
+        "loss_focal-form_stable-type_float32-show_curvature-reach_15-x_m6-y_1-gamma_2-alpha_0p25",
+        "Focal loss is not convex in the logit: where the model is sure and wrong, the curvature "
+        "is negative.",
     ),
-)  # fmt: skip
+)
 
 # %% ../nbs/evidence/playground.ipynb #c026
 def torch_values(toy, form, dtype, rows) -> tuple:
@@ -343,7 +357,8 @@ def torch_values(toy, form, dtype, rows) -> tuple:
     names = [s.name for s in toy.inputs] + ["epsilon"]
     count = form.function.__code__.co_argcount
     rows = torch.tensor(rows, dtype=torch.float64)[:, :count]
-    wide, found = torch.float32 if form.gradient else dtype, torch.empty(2, len(rows), dtype=torch.float64)
+    wide = torch.float32 if form.gradient else dtype
+    found = torch.empty(2, len(rows), dtype=torch.float64)
     tensors = [i for i in range(count) if names[i] not in ("gamma", "alpha", "m", "epsilon")]
     numbers = [i for i in range(count) if i not in tensors]
     for chosen, where in _groups(rows[:, numbers]):
@@ -389,16 +404,19 @@ class page:
             "The playground is drawn by a script of the site, and no script runs here. "
             "Open this page on the site, with JavaScript; everything else can be read without."
         )
+        data = data.replace("</", "<\\/")  # nothing in it may end the script
         return (
-            f'<div id="lb-playground" class="lb-play" data-script="playground"><p class="lb-play-off">{off}</p></div>\n'
-            f"<script>\nwindow.lossbookPlayground = {data.replace('</', '<' + chr(92) + '/')};\n</script>"
+            '<div id="lb-playground" class="lb-play" data-script="playground">'
+            f'<p class="lb-play-off">{off}</p></div>\n'
+            f"<script>\nwindow.lossbookPlayground = {data};\n</script>"
         )
 
 # %% ../nbs/evidence/playground.ipynb #c033
 def chromium():
     "The path of Chromium: LOSSBOOK_CHROMIUM, or the first on PATH."
     names = "chromium", "chromium-browser", "google-chrome"
-    found = os.environ.get("LOSSBOOK_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    found = os.environ.get("LOSSBOOK_CHROMIUM")
+    found = found or next(filter(None, map(shutil.which, names)), None)
     if not found: raise FileNotFoundError("no Chromium: install it or set LOSSBOOK_CHROMIUM")
     return found
 
@@ -421,7 +439,8 @@ def in_browser(work: str, argument):
     call = (
         "text => { const play = lossbookPlay, losses = Object.fromEntries("
         f"{program()}.map(l => [l.key, l])); const result = ({work})(JSON.parse(text)); return "
-        "JSON.stringify(result, (k, v) => typeof v === 'number' && !Number.isFinite(v) ? String(v) : v); }"
+        "JSON.stringify(result, (key, v) => "
+        "typeof v === 'number' && !Number.isFinite(v) ? String(v) : v); }"
     )
     found = []
 
@@ -449,7 +468,7 @@ _ALL = """jobs => jobs.map(j => { const l = losses[j.loss], f = l.forms.find(f =
 
 
 def inputs_of(toy, form, seed: int = 0) -> list:
-    "Argument lists for a form: logits to ±120, most within ±20; the targets and parameters of the sliders."
+    "Argument lists for a form: logits to ±120, most within ±20; targets and parameters."
     pick = torch.Generator().manual_seed(seed)
     draw = lambda n, reach: (2 * torch.rand(n, generator=pick, dtype=torch.float64) - 1) * reach
     xs = torch.cat([torch.linspace(-120, 120, 49, dtype=torch.float64), draw(70, 20), draw(30, 3)])
@@ -458,7 +477,8 @@ def inputs_of(toy, form, seed: int = 0) -> list:
         "alpha": (0.25,), "m": (0.0, 0.25), "level": (0.0, 3.3, 90.0), "epsilon": (1e-4, 1e-7),
     }  # fmt: skip
     names = [s.name for s in toy.inputs]
-    free = ["level"] * ("s_2" in names) + [n for n in names if n in choices] + ["epsilon"] * (form.key == "clamp")
+    free = ["level"] * ("s_2" in names) + [n for n in names if n in choices]
+    free += ["epsilon"] * (form.key == "clamp")
     rows = []
     for values in itertools.product(*(choices[n] for n in free)):
         at = dict(zip(free, values))
@@ -469,7 +489,7 @@ def inputs_of(toy, form, seed: int = 0) -> list:
 
 # %% ../nbs/evidence/playground.ipynb #c035
 def both_ways(seed: int = 0) -> list:
-    "Every form in every format, from the browser and from PyTorch: dicts with got, torch and errors, (2, n)."
+    "Every form in every format: dicts with got (the browser), torch and errors, each (2, n)."
     jobs = [
         {"loss": t.key, "form": f.key, "format": d, "rows": inputs_of(t, f, seed)}
         for t in toys() for f in t.forms for d in FORMATS
@@ -492,9 +512,11 @@ def same(a, b):
 _STEPS = """jobs => { const o = play.arithmetic(play.formats.float32), at = x => o.tensor(x);
   const functions = {
     exp: x => o.exp(at(x)).v, log: x => o.log(at(x)).v, log1p: x => Math.fround(Math.log1p(x)),
-    pow: x => o.pow(at(x), 4.75).v, rsqrt: x => o.pow(at(x), -0.5).v, sigmoid: x => o.sigmoid(at(x)).v,
-    logsigmoid: x => -o.binary_cross_entropy_with_logits(at(x), at(1)).v, softmax: x => o.softmax(at(x), at(0)).v};
-  return Object.fromEntries(Object.entries(jobs).map(([name, xs]) => [name, xs.map(functions[name])])); }"""
+    pow: x => o.pow(at(x), 4.75).v, rsqrt: x => o.pow(at(x), -0.5).v,
+    sigmoid: x => o.sigmoid(at(x)).v, softmax: x => o.softmax(at(x), at(0)).v,
+    logsigmoid: x => -o.binary_cross_entropy_with_logits(at(x), at(1)).v};
+  const all = Object.entries(jobs).map(([name, xs]) => [name, xs.map(functions[name])]);
+  return Object.fromEntries(all); }"""
 _UNARY = {
     "exp": torch.exp, "log": torch.log, "log1p": torch.log1p, "pow": lambda x: x**4.75,
     "rsqrt": lambda x: x**-0.5, "sigmoid": torch.sigmoid, "logsigmoid": F.logsigmoid,
@@ -503,7 +525,7 @@ _UNARY = {
 
 
 def floats_apart(a, b):
-    "How many float32 numbers lie between two finite float32 tensors of equal signs, plus one; 0 if equal."
+    "By how many float32 numbers two finite tensors of equal signs differ."
     a, b = (v.float().view(torch.int32).long() for v in (a, b))
     return (a - b).abs()
 
@@ -520,15 +542,16 @@ def functions_apart() -> dict:
     return apart
 
 # %% ../nbs/evidence/playground.ipynb #c037
-_BASIC = """jobs => jobs.map(({format, a, b}) => ["add", "sub", "mul", "div"].map(name => a.map((_, i) => {
-  const o = play.arithmetic(play.formats[format]); return o[name](o.tensor(a[i]), o.tensor(b[i])).v; })))"""
+_BASIC = """jobs => jobs.map(({format, a, b}) => {
+  const o = play.arithmetic(play.formats[format]), names = ["add", "sub", "mul", "div"];
+  return names.map(name => a.map((_, i) => o[name](o.tensor(a[i]), o.tensor(b[i])).v)); })"""
 
 
 PAIRS = 9000
 
 
 def operations_differ(work: str = _BASIC) -> dict:
-    "For each format: how many of +, -, *, / of random numbers, subnormal ones among them, differ from PyTorch's."
+    "How many of +, -, *, / of random numbers of each format differ from PyTorch's."
     pick, jobs = torch.Generator().manual_seed(0), []
     for name in FORMATS:
         width = torch.int32 if name == "float32" else torch.int16
@@ -536,7 +559,8 @@ def operations_differ(work: str = _BASIC) -> dict:
         for _ in "ab":
             bits = torch.randint(info.min, info.max, (2 * PAIRS // 3,), generator=pick).to(width)
             near = torch.randn(PAIRS // 3, generator=pick).to(getattr(torch, name))
-            pairs.append(torch.cat([bits.view(getattr(torch, name)), near]).nan_to_num(1.0, 1.0, 1.0))
+            both = torch.cat([bits.view(getattr(torch, name)), near])  # any, and ordinary ones
+            pairs.append(both.nan_to_num(1.0, 1.0, 1.0))
         jobs.append({"format": name, "a": pairs[0], "b": pairs[1]})
     sent = [{**j, "a": j["a"].double().tolist(), "b": j["b"].double().tolist()} for j in jobs]
     differ = {}
@@ -576,7 +600,8 @@ def exact_distance(count: int = 60, seed: int = 1, work: str = _EXACT) -> dict:
         worst[toy.key] = [0.0] * 3
         for k, expression in enumerate(three):
             whole = Enclosure(expression, toy.inputs, max_bits=1 << 18)
-            terms = [Enclosure(e, toy.inputs, max_bits=1 << 18) for e in sp.Add.make_args(expression)]
+            parts = sp.Add.make_args(expression)
+            terms = [Enclosure(e, toy.inputs, max_bits=1 << 18) for e in parts]
             for row, got in zip(job["rows"], found):
                 exact = whole.decide(*row)
                 scale = max(2.0**-149, *(float(abs(e.decide(*row))) for e in terms))
@@ -589,7 +614,8 @@ def deviation() -> dict:
     "What the page says about itself: the browser against PyTorch and against exact values."
     ways = {}
     for job in both_ways():
-        cell = ways.setdefault(job["form"], {}).setdefault(job["format"], {"results": 0, "equal": 0, "lost": 0})
+        cells = ways.setdefault(job["form"], {})
+        cell = cells.setdefault(job["format"], dict.fromkeys(("results", "equal", "lost"), 0))
         equal = same(job["got"], job["torch"])
         cell["results"] += equal.numel()
         cell["equal"] += int(equal.sum())
@@ -603,5 +629,5 @@ def deviation() -> dict:
 def fingerprint_of_script() -> str:
     "A hash of what computes: the script down to what draws, and the losses."
     computes, drawn, _ = script().partition("// -- the page --")
-    if not drawn: raise ValueError("assets/playground.js has no line that begins with // -- the page --")
+    if not drawn: raise ValueError("assets/playground.js has no line // -- the page --")
     return hashlib.sha256((computes + program()).encode()).hexdigest()[:16]
