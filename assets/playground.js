@@ -206,7 +206,7 @@
   const superscript = d => String(d).replace(/\d/g, c => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]);
   const percent = v => (v > 0 && v < 0.0005 ? "less than 0.1 %" : `${trim((100 * v).toFixed(v > 0.9995 && v < 1 ? 2 : 1))} %`);
   const verdict = (e, got, exact) => (got !== got ? "NaN" : !Number.isFinite(got) && Number.isFinite(exact) ? "infinite" : e >= 2 ** (format().p - 1) ? "no digit right"
-    : e <= 0.5 ? "≤ ½ ulp" : `${e < 9.95 ? trim(e.toFixed(1)) : number(+e.toPrecision(2))} ulp`);
+    : e <= 0.5 ? "≤ ½\u00a0ulp" : `${e < 9.95 ? trim(e.toFixed(1)) : number(+e.toPrecision(2))} ulp`);
 
   // Elements
   const h = (tag, attributes = {}, ...children) => {

@@ -287,6 +287,7 @@ def test_every_loss_fits(tab, there, size, mode):
             tab.wait_for_function(f"lossbookPlay.state.loss === '{loss}' && lossbookPlay.state.form === '{form}' && lossbookPlay.state.type === '{kind}'")
             tab.wait_for_timeout(60)
             assert not (wide := tab.evaluate(WIDE)), f"{loss}, {form}, {kind}: {wide}"
+            assert tab.evaluate("(t => t.getBoundingClientRect().right <= t.parentElement.getBoundingClientRect().right + 1)(document.querySelector('.lb-play-numbers'))"), f"{loss}, {form}, {kind}: the numbers are wider than their column"
     small = tab.evaluate("""[...document.querySelectorAll('#lb-playground :is(button, select, input[type=range], .lb-play-show label)')].filter(e => e.getClientRects().length)
       .map(e => [e.id || e.textContent, e.getBoundingClientRect().height]).filter(([, h]) => h < 40)""")
     assert not small, f"too small to touch: {small}"
