@@ -252,7 +252,7 @@ def test_a_quiet_render_passes(line):
 def stale():
     wanted = [SITE / page for page in PAGES]
     if not all(page.is_file() for page in wanted): return True
-    sources = [ROOT / "_quarto.yml", ROOT / "styles.css", ROOT / "tools/finish_site.py", *(ROOT / nb for nb in NOTEBOOKS)]
+    sources = [ROOT / "_quarto.yml", ROOT / "styles.css", ROOT / "tools/finish_site.py", *(ROOT / "assets").glob("*.js"), *(ROOT / nb for nb in NOTEBOOKS)]
     return max(s.stat().st_mtime for s in sources) > min(page.stat().st_mtime for page in wanted)
 
 

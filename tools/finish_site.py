@@ -23,6 +23,7 @@ SVG = re.compile(r"(?:<\?xml[^>]*\?>\s*)?(?:<!DOCTYPE svg[^>]*>\s*)?(<svg\b[^>]*
 IMG = re.compile(r'<img\b[^>]*?\bsrc="([^"]+\.svg)"[^>]*>')
 ATTR = re.compile(r"""\s([\w:.-]+)=("[^"]*"|'[^']*')""")
 HEX = re.compile(r"#[0-9a-fA-F]{6}\b")
+OWN = re.compile(r'<div\b[^>]*\bdata-script="([\w-]+)"')
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|source|link(?=[^>]*\brel=["']?(?:stylesheet|preload|icon|modulepreload)))\b[^>]*?\b(?:src|href)=["']((?:https?:)?//[^"']+)""")
 # Quarto adds these for every page with an HTML output, in case it is a widget; the book has no widgets.
 UNUSED = [re.compile(p, re.S) for p in (
@@ -226,6 +227,8 @@ def finish(page, folder, out, colours, mathjax):
     page = page[:found.start()] + main + page[found.end():]
     up = "../" * len(folder.relative_to(out).parts)
     head = f'<script src="{up}site_libs/lossbook/book.js"></script>\n'
+    # A part of a page may ask for a script of its own, assets/NAME.js, which runs when the page has been read.
+    for name in sorted(set(OWN.findall(main))): head += f'<script defer src="{up}site_libs/lossbook/{name}.js"></script>\n'
     if not re.search(r'<link\b[^>]*\brel="icon"', page): head = f'<link rel="icon" href="{ICON}">\n' + head
     if mathjax:
         page = CDN_MATH.sub("", page)
@@ -270,6 +273,10 @@ def main(out):
         text = page.read_text(encoding="utf-8")
         if "<main" not in text: continue  # a redirect
         text = finish(text, page.parent, out, colours, mathjax)
+        for name in set(OWN.findall(text)):
+            script = ROOT / f"assets/{name}.js"
+            if not script.is_file(): raise SystemExit(f"finish_site: {page.relative_to(out)} asks for assets/{name}.js, which does not exist")
+            write(out / f"site_libs/lossbook/{name}.js", script.read_text(encoding="utf-8"))
         write(page, text)
         outside.update(EXTERNAL.findall(text))
     print(f"finish_site: {len(pages)} pages, mathematics " + ("by the local MathJax" if mathjax else "by the renderer's CDN: django-static-mathjax is not installed"))
