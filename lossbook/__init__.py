@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ['BCELoss', 'BCEWithLogitsLoss', 'BoundedSubsetSoftmaxLoss', 'CircleLoss', 'CrossEntropyLoss', 'LSEPLoss', 'LinearLoss',
            'MultilabelCrossEntropyLoss', 'SigmoidFocalLoss', 'SoftmaxFocalLoss', 'SparseMultilabelCrossEntropyLoss',
            'SubsetSoftmaxLoss', 'binary_cross_entropy', 'binary_cross_entropy_with_logits',
-           'bounded_subset_softmax_loss', 'circle_loss', 'cross_entropy', 'linear_loss', 'lsep_loss',
+           'bounded_subset_softmax_loss', 'circle_loss', 'compiled', 'cross_entropy', 'linear_loss', 'lsep_loss',
            'multilabel_cross_entropy', 'sigmoid_focal_loss', 'softmax_focal_loss', 'sparse_multilabel_cross_entropy',
            'subset_softmax_loss']
 
@@ -48,6 +48,7 @@ from lossbook.multilabel import (
     multilabel_cross_entropy,
     sparse_multilabel_cross_entropy,
 )
+from .fused import compiled
 from .linear import LinearLoss, linear_loss
 
 # %% ../nbs/evidence/api.ipynb #c007
@@ -68,6 +69,7 @@ _all_ = [
     "binary_cross_entropy_with_logits",
     "bounded_subset_softmax_loss",
     "circle_loss",
+    "compiled",
     "cross_entropy",
     "linear_loss",
     "lsep_loss",

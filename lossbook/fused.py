@@ -10,13 +10,13 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
 
-from .arguments import DTYPES, constant
+from .arguments import DTYPES, constant, wide
 from .reduction import reduce
 
 
 # %% auto #0
-__all__ = ['PIECE', 'NARROW', 'composition', 'is_plain', 'Workspace', 'Fused', 'reduced', 'per_row', 'is_hard', 'all_hard',
-           'power_', 'small_power', 'is_compiled', 'compiled']
+__all__ = ['PIECE', 'NARROW', 'composition', 'is_plain', 'Workspace', 'Fused', 'is_compiled', 'reduced', 'per_row', 'is_hard',
+           'all_hard', 'power_', 'small_power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -231,6 +231,73 @@ def _times(kept: Tensor, g: Tensor, dim: int | None) -> Tensor:
     if torch._C._autograd._get_current_graph_task_keep_graph(): return kept * g
     return kept if not g.dim() and g == 1 else kept.mul_(g)
 
+# %% ../nbs/foundations/fused.ipynb #f88555de
+def is_compiled(loss: Fused, x: Tensor) -> bool:
+    "Whether `torch.compile` is tracing ordinary reverse-mode code that a closed form can serve."
+    if _always_composed or not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    if torch._C._are_functorch_transforms_active() or x.dtype not in loss.dtypes: return False
+    if x.dtype.itemsize == 2: return False
+    return loss.closed is not None or x.device.type == "cpu"
+
+
+def _closed_form(value, slope):
+    "value(x, *rest) with slope(x, *rest) as its derivative, nothing kept but the arguments."
+
+    class Closed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, *rest):
+            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)))
+            ctx.rest = tuple(r for r in rest if not isinstance(r, Tensor))
+            return value(x, *rest)
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * slope(*ctx.saved_tensors, *ctx.rest), *(None for _ in ctx.needs_input_grad[1:])
+
+    return Closed
+
+
+def _in_graph(loss: Fused, over, x: Tensor, *rest):
+    "The loss as it goes into a compiled graph."
+    if loss.closed is not None:
+        out = loss.closed.apply(x, *rest)
+        return out if over is None else out.sum() / over
+    tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
+    numbers = [r for r in rest if isinstance(r, float)] + [None]
+    return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.number)[0]
+
+# %% ../nbs/foundations/fused.ipynb #cc9b508a
+@torch.library.custom_op("lossbook::rows", mutates_args=(), device_types="cpu")
+def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
+             over: float | None, loss: int) -> tuple[Tensor, Tensor]:
+    "Losses of rows, or their mean, and the gradient: a kernel as one operation of a graph."
+    x, slope = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
+    return _known[loss].losses(over, slope, x, *_rest(a, b, number, loss)), slope
+
+
+def _rest(a, b, number, loss):
+    "The arguments of a loss after x: as many tensors as it has, then its number."
+    count = _known[loss].kernel.__code__.co_argcount - 3 - (number is not None)
+    return (*(a, b)[:count], *(() if number is None else (number,)))
+
+
+@_rows_op.register_fake
+def _(x, a, b, number, over, loss):
+    shape = () if over is not None else _known[loss].shape(x)
+    return x.new_empty(shape, dtype=torch.float64), x.new_empty(x.shape)
+
+
+def _keep_slope(ctx, inputs, output): ctx.dim, ctx.slope = _known[inputs[-1]].dim, output[1]
+
+
+def _hand_over(ctx, g, _):
+    g = g.unsqueeze(ctx.dim) if g.dim() else g
+    return (g * ctx.slope).to(ctx.slope.dtype), None, None, None, None, None
+
+
+_rows_op.register_autograd(_hand_over, setup_context=_keep_slope)
+
 # %% ../nbs/foundations/fused.ipynb #2de25e6b
 NARROW = (torch.float16, torch.bfloat16, torch.float32)  # for kernels that compute in float64
 
@@ -280,73 +347,6 @@ def small_power(q: Tensor, gamma: float) -> Tensor:
         out = out * q if n == "1" else out
         q = q * q
     return out
-
-# %% ../nbs/foundations/fused.ipynb #9de0e6a6
-def is_compiled(loss: Fused, x: Tensor) -> bool:
-    "Whether `torch.compile` is tracing ordinary reverse-mode code that a closed form can serve."
-    if _always_composed or not torch.compiler.is_compiling() or torch.compiler.is_exporting():
-        return False
-    if torch._C._are_functorch_transforms_active() or x.dtype not in loss.dtypes: return False
-    if x.dtype.itemsize == 2: return False
-    return loss.closed is not None or x.device.type == "cpu"
-
-
-def _closed_form(value, slope):
-    "value(x, *rest) with slope(x, *rest) as its derivative, nothing kept but the arguments."
-
-    class Closed(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, *rest):
-            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)))
-            ctx.rest = tuple(r for r in rest if not isinstance(r, Tensor))
-            return value(x, *rest)
-
-        @staticmethod
-        def backward(ctx, g):
-            return g * slope(*ctx.saved_tensors, *ctx.rest), *(None for _ in ctx.needs_input_grad[1:])
-
-    return Closed
-
-
-def _in_graph(loss: Fused, over, x: Tensor, *rest):
-    "The loss as it goes into a compiled graph."
-    if loss.closed is not None:
-        out = loss.closed.apply(x, *rest)
-        return out if over is None else out.sum() / over
-    tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
-    numbers = [r for r in rest if isinstance(r, float)] + [None]
-    return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.number)[0]
-
-# %% ../nbs/foundations/fused.ipynb #d8e5eee2
-@torch.library.custom_op("lossbook::rows", mutates_args=(), device_types="cpu")
-def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
-             over: float | None, loss: int) -> tuple[Tensor, Tensor]:
-    "Losses of rows, or their mean, and the gradient: a kernel as one operation of a graph."
-    x, slope = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
-    return _known[loss].losses(over, slope, x, *_rest(a, b, number, loss)), slope
-
-
-def _rest(a, b, number, loss):
-    "The arguments of a loss after x: as many tensors as it has, then its number."
-    count = _known[loss].kernel.__code__.co_argcount - 3 - (number is not None)
-    return (*(a, b)[:count], *(() if number is None else (number,)))
-
-
-@_rows_op.register_fake
-def _(x, a, b, number, over, loss):
-    shape = () if over is not None else _known[loss].shape(x)
-    return x.new_empty(shape, dtype=torch.float64), x.new_empty(x.shape)
-
-
-def _keep_slope(ctx, inputs, output): ctx.dim, ctx.slope = _known[inputs[-1]].dim, output[1]
-
-
-def _hand_over(ctx, g, _):
-    g = g.unsqueeze(ctx.dim) if g.dim() else g
-    return (g * ctx.slope).to(ctx.slope.dtype), None, None, None, None, None
-
-
-_rows_op.register_autograd(_hand_over, setup_context=_keep_slope)
 
 # %% ../nbs/foundations/fused.ipynb #c027
 @lru_cache(maxsize=None)
