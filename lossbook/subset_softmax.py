@@ -596,7 +596,7 @@ def _laws(most: int | None = None, threshold: float = 0.0) -> dict:
     laws += [] if bounded else [invariant_under_shifts, dual, gradients_sum_to_0]
     return {f.__name__.replace("_", " "): f for f in laws}
 
-# %% ../nbs/sets/subset_softmax.ipynb #712fd307
+# %% ../nbs/sets/subset_softmax.ipynb #c085
 def _refusals(bounded: bool) -> tuple:
     "Calls that one of the two forms must refuse."
     from lossbook.sets import set_refusals
@@ -606,8 +606,7 @@ def _refusals(bounded: bool) -> tuple:
 
     many = "target: got a row with 2 labels, expected at most max_labels=1"
     own = (
-        bad(2.0, TypeError, "float"),
-        bad(True, TypeError, "bool"),
+        bad(2.0, TypeError, "float"), bad(True, TypeError, "bool"),
         bad(0, ValueError, "0, expected an integer of at least 1"),
         ("more labels than max_labels", {"max_labels": 1}, ValueError, many),
     )
@@ -624,7 +623,7 @@ def _refusals(bounded: bool) -> tuple:
         for what, call, kind, words in set_refusals(own=own + more)
     )
 
-# %% ../nbs/sets/subset_softmax.ipynb #51143096
+
 def _sizes(most: int) -> dict:
     "How many classes the audit tries, how many scores, and how many labels at most."
     return {"quick": ((1, 2, 5, 40), 3000, min(6, most)), "full": ((1, 2, 5, 40, 500), 40_000, most)}
@@ -636,17 +635,15 @@ _FACTS = {
     "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
 }
 _HALF = dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))
+_SHARED = {"kind": "sets", "chapter": "nbs/sets/subset_softmax.ipynb"}
 
-# %% ../nbs/sets/subset_softmax.ipynb #0e1f7637
+
 def subset_claim():
     "What this chapter claims about `subset_softmax_loss`."
     from lossbook.audit import Claim
 
     return Claim(
-        "subset_softmax_loss",
-        spec(),
-        subset_softmax_loss,
-        SubsetSoftmaxLoss,
+        "subset_softmax_loss", spec(), subset_softmax_loss, SubsetSoftmaxLoss,
         promise={"float64": (2, 4), **_HALF},
         properties={
             **_FACTS,
@@ -654,24 +651,19 @@ def subset_claim():
             "convex": "yes; flat along $(1,\\dots,1)$ only",
             "Lipschitz constant": r"$\sqrt{2\min(k,n-k)}$ in the 2-norm; smoothness ½",
         },
-        laws=_laws(),
-        refuses=_refusals(bounded=False),
-        reference=reference,
+        laws=_laws(), refuses=_refusals(bounded=False), reference=reference,
         traits={"soft": False, "sizes": _sizes(20)},
-        kind="sets",
-        chapter="nbs/sets/subset_softmax.ipynb",
+        **_SHARED,
     )
 
-# %% ../nbs/sets/subset_softmax.ipynb #c085
+
 def bounded_claim(max_labels: int = 6, threshold: float = 0.5):
     "What this chapter claims about `bounded_subset_softmax_loss` with a bound and a threshold."
     from lossbook.audit import Claim
 
     return Claim(
-        "bounded_subset_softmax_loss",
-        bounded_spec(),
-        bounded_subset_softmax_loss,
-        BoundedSubsetSoftmaxLoss,
+        "bounded_subset_softmax_loss", bounded_spec(),
+        bounded_subset_softmax_loss, BoundedSubsetSoftmaxLoss,
         options={"max_labels": max_labels, "threshold": threshold},
         parameters={"K": max_labels, "theta": threshold},
         promise={"float64": (2, 3), **_HALF},
@@ -681,18 +673,14 @@ def bounded_claim(max_labels: int = 6, threshold: float = 0.5):
             "convex": "yes, strictly",
             "Lipschitz constant": r"below $\sqrt n$ in the 2-norm",
         },
-        laws=_laws(max_labels, threshold),
-        refuses=_refusals(bounded=True),
+        laws=_laws(max_labels, threshold), refuses=_refusals(bounded=True),
         reference=partial(reference, K=max_labels, theta=threshold),
         traits={
+            "soft": False, "most": max_labels, "sizes": _sizes(min(6, max_labels)),
             "called": {"K": "max_labels", "theta": "threshold"},
-            "soft": False,
-            "most": max_labels,
-            "sizes": _sizes(min(6, max_labels)),
         },
-        kind="sets",
-        chapter="nbs/sets/subset_softmax.ipynb",
         factory=bounded_claim,
+        **_SHARED,
     )
 
 
