@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import lossbook.rows
+import lossbook.sets  # noqa: F401  (both register checks)
 from lossbook import bce, binary_cross_entropy_with_logits, cross_entropy, multilabel_cross_entropy
 from lossbook.audit import Report, audit
 from lossbook.catalogue import find
