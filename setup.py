@@ -1,4 +1,4 @@
-"""Build shim: every fact comes from settings.ini, which nbdev reads too."""
+"""Build shim: every fact comes from settings.ini, which nbdev reads too, and the peers' versions from their own list."""
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -13,6 +13,9 @@ cfg = config["DEFAULT"]
 lib, url = cfg["lib_name"], cfg["git_url"]
 verify = cfg["verify_requirements"].split()
 dev = cfg["dev_requirements"].split()
+listed = (here / "tools/peers/requirements.txt").read_text(encoding="utf-8").splitlines()
+pins = dict(line.split("==") for line in listed if "==" in line and line[0] != "#")
+peers = [f"{name}=={pins[name]}" for name in cfg["peers_requirements"].split()]
 
 status = {"2": "2 - Pre-Alpha", "3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}
 first = int(cfg["min_python"].split(".")[1])
@@ -51,6 +54,6 @@ setup(
     zip_safe=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"verify": verify, "dev": verify + dev},
+    extras_require={"verify": verify, "dev": verify + dev, "peers": verify + peers},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )

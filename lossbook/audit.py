@@ -8,9 +8,10 @@ import inspect
 import io
 import json
 import math
+import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 import numpy as np
@@ -21,9 +22,10 @@ from . import exact
 from .symbolic import Spec, rewrite_stable
 
 # %% auto #0
-__all__ = ['TIERS', 'KINDS', 'CHECKS', 'HARD', 'UNLIKELY', 'COLUMNS', 'FAIL_ABOVE', 'Claim', 'Subject', 'points_for', 'compare',
-           'compare64', 'Kind', 'make_subject', 'measure', 'check', 'NotRun', 'Examination', 'Finding', 'to_json',
-           'Report', 'Interrupted', 'audit', 'good_call', 'refusals', 'Card']
+__all__ = ['TIERS', 'KINDS', 'CHECKS', 'HARD', 'UNLIKELY', 'COLUMNS', 'ERRORS', 'STYLE', 'FAIL_ABOVE', 'Claim', 'Subject',
+           'points_for', 'compare', 'compare64', 'Kind', 'make_subject', 'measure', 'check', 'NotRun', 'Examination',
+           'taken', 'counted_all_the_same', 'Finding', 'to_json', 'Report', 'Interrupted', 'audit', 'good_call',
+           'refusals', 'Card']
 
 # %% ../nbs/foundations/audit.ipynb #c005
 @dataclass(frozen=True)
@@ -53,7 +55,10 @@ class Claim:
             registers.
         reference: for kinds other than pointwise: the exact value and gradient in float64.
         traits: facts that only losses of one kind have, such as {"soft": True}; the kind's page
-            lists them.
+            lists them. Of every kind: "called", what the loss calls a parameter of the formula,
+            such as {"m": "margin"}.
+        factory: the chapter's function that makes this claim with other options of the loss, by
+            their names; None where the claim has no options.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Claim:
     kind: str = "pointwise"
     reference: Callable | None = None
     traits: dict = field(default_factory=dict)
+    factory: Callable | None = None
 
 # %% ../nbs/foundations/audit.ipynb #c007
 class Subject:
@@ -88,7 +94,7 @@ class Subject:
         parameters: values for the spec's parameters, by name.
     """
 
-    kind = "pointwise"
+    kind, marks = "pointwise", ("ignore_index", "mask")
 
     def __init__(
         self,
@@ -131,6 +137,14 @@ class Subject:
             return argument in inspect.signature(loss).parameters
         except (TypeError, ValueError):
             return False
+
+    def leave_out(self, how: str, first, target, keep) -> tuple:
+        "What leaves out the examples where `keep` is False: (target, arguments of the call); `how` is 'ignore_index' or 'mask'."
+        if how == "mask":
+            return target, {"mask": keep}
+        value = inspect.signature(self.loss).parameters[how].default
+        value = value if type(value) is int else -100
+        return torch.where(keep, target, value), {how: value}
 
     def complete(self, case: str) -> bool:
         "Whether a case of `measure` visits every 16-bit input, so that a share of all inputs means something."
@@ -228,8 +242,8 @@ def compare(got, truth, points, dtype: str) -> dict:
         dtype: whose ulp counts.
 
     Returns:
-        worst (ulp, where the truth is a normal number), at, mean, rounded (share within half an
-        ulp), subnormal (worst error there,
+        worst (ulp, where the truth is a normal number), at, mean (over the `compared` results
+        that are finite there), rounded (share within half an ulp), subnormal (worst error there,
         in units of the smallest number), zeros and zeros_on (false zeros), broken and broken_on
         (NaN, inf), the first of each (zeros_at, broken_at), count.
     """
@@ -243,7 +257,8 @@ def compare(got, truth, points, dtype: str) -> dict:
     return {
         "worst": float(error[worst]) if normal.any() else 0.0,
         "at": float(points[worst]),
-        "mean": float(error[fine].mean()) if fine.any() else math.inf,
+        "mean": float(error[fine].mean()) if fine.any() else math.inf if normal.any() else 0.0,
+        "compared": int(fine.sum()),
         "rounded": float((error[normal] <= 0.5 + 2.0**-20).mean()) if normal.any() else 1.0,
         "subnormal": float(error[~normal].max()) if (~normal).any() else 0.0,
         "zeros": int(zero.sum()),
@@ -272,12 +287,13 @@ def compare64(got, expression, symbols, points, target: float) -> dict:
     normal = np.abs(truth) >= exact.FORMATS["float64"].smallest_normal
     worst = int(np.argmax(np.where(normal, error, -1)))
     value = got.detach().numpy()
-    zero = normal & (value == 0)
+    zero, fine = normal & (value == 0), normal & np.isfinite(error)
     return {
         **result,
         "worst": float(error[worst]),
         "at": float(points[worst]),
-        "mean": float(error[normal].mean()),
+        "mean": float(error[fine].mean()) if fine.any() else math.inf,
+        "compared": int(fine.sum()),
         "rounded": float((error[normal] <= 0.5 + 2.0**-20).mean()),
         "subnormal": float(error[~normal].max()) if (~normal).any() else 0.0,
         "zeros": int(zero.sum()),
@@ -593,6 +609,28 @@ def _(e):
         if not worst < 8 * 2.0 ** (1 - exact.format_of(e.dtype).p):
             return f"target {t}: {mixed[0].item():.6g} at {first[0].item():.6g}, the mixture is {wanted[0].item():.6g}"
 
+# %% ../nbs/foundations/audit.ipynb #6b295039
+def taken(e, wrong: dict) -> str:
+    "The targets that mean nothing and still give a number: `wrong` is {what: (loss of no arguments)}."
+    if torch.device(e.device).type != "cpu":
+        raise NotRun("asked on the CPU only: a device may stop the whole process")
+    found = []
+    for what, call in wrong.items():
+        try:
+            got = call().flatten()[0]
+        except Exception:
+            continue
+        if got.isfinite():
+            found.append(f"{what} is taken: loss {got:.6g}")
+    return _first(found)
+
+
+@check("bad targets", "Is a target that is no label refused, or answered by NaN?", kind="pointwise")
+def _(e):
+    first, target = e.inputs(1)
+    call = lambda value: lambda: e.subject(first, torch.full_like(target, value))
+    return taken(e, {f"a target of {value:g}": call(value) for value in (2.0, -1.0, math.nan)})
+
 # %% ../nbs/foundations/audit.ipynb #c032
 @check("dtype kept", "Do value and gradient have the dtype of the input?")
 def _(e):
@@ -665,6 +703,64 @@ def _(e):
         got = e.subject(first, target, reduction=name)
         if got.dim() or abs(got.double() / wanted - 1) > eps:
             return f"{name} gives {got.tolist()}, the losses give {wanted.item():.7g}"
+
+# %% ../nbs/foundations/audit.ipynb #ddf7b910
+def _with_slope(e, first, target, **more):
+    "The result of a call and its gradient."
+    z = first.detach().clone().requires_grad_()
+    out = e.subject(z, target, **more)
+    (slope,) = torch.autograd.grad(out.sum(), z)
+    return out.detach(), slope
+
+
+def _not_left_out(e, how: str, reduction: dict, fill: float | None) -> str | None:
+    "What is wrong when every third example is left out, with `fill` in its place."
+    first, target = e.inputs(24)
+    keep = torch.arange(24, device=first.device) % 3 != 1
+    marked, arguments = e.subject.leave_out(how, first, target, keep)
+    rest, alone = e.subject.leave_out(how, first[keep], target[keep], keep[keep])
+    wanted, pull = _with_slope(e, first[keep], rest, **alone, **reduction)
+    if fill is not None:
+        first[~keep] = fill
+    got, slope = _with_slope(e, first, marked, **arguments, **reduction)
+    if got.shape == keep.shape:  # others return the rest only
+        if got[~keep].count_nonzero():
+            return f"an example that is left out has the loss {got[~keep][0]:.6g}"
+        got = got[keep]
+    near = dict(rtol=16 * 2.0 ** (1 - exact.format_of(e.dtype).p), atol=0)
+    if got.shape != wanted.shape or not torch.allclose(got, wanted, **near):
+        a, b = (v.flatten()[:1].tolist() for v in (got, wanted))
+        return f"the result changes from {b[0]:.6g} without them to {a[0]:.6g}"
+    if slope[~keep].count_nonzero():
+        return f"an example that is left out has the gradient {slope[~keep].flatten()[0]:.6g}"
+    if not torch.allclose(slope[keep], pull, **near):
+        return "the gradients of the others change"
+
+# %% ../nbs/foundations/audit.ipynb #cd8c8a96
+def counted_all_the_same(e) -> list:
+    "What is wrong with examples that are left out, one sentence for each way to say so."
+    hows = [how for how in e.subject.marks if e.subject.takes(e.subject.loss, how)]
+    if not hows:
+        raise NotRun(f"the loss has no argument {' or '.join(e.subject.marks)}")
+    reductions = [{"reduction": r} for r in ("none", "mean", "sum")] if e.subject.reducible else [{}]
+    found = []
+    for how in hows:
+        for reduction, fill in ((r, f) for f in (None, math.nan) for r in reductions):
+            wrong = _not_left_out(e, how, reduction, fill)
+            if wrong:
+                name = f", {reduction['reduction']}" if reduction else ""
+                found.append(f"{how}{name}{', NaN in their place' if fill else ''}: {wrong}")
+                break
+        first, target = e.inputs(4)
+        marked, more = e.subject.leave_out(how, first, target, torch.zeros(4, device=first.device) > 0)
+        if not e.subject(first, marked, **more, **reductions[min(1, len(reductions) - 1)]).isfinite().all():
+            found.append(f"{how}: with nothing left the mean is not finite")
+    return found
+
+
+@check("ignore", "Do examples that are left out count for nothing, NaN or not?")
+def _(e):
+    return _first(counted_all_the_same(e))
 
 # %% ../nbs/foundations/audit.ipynb #c039
 def _f64(e):
@@ -831,16 +927,32 @@ def to_json(data) -> str:
 
     return json.dumps(plain(data), indent=1, allow_nan=False)
 
+# %% ../nbs/foundations/audit.ipynb #66d94f1a
+ERRORS = (
+    "dtype", "result", "worst (ulp)", "where", "mean (ulp)", "false zeros", "NaN or inf", "inputs"
+)
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
+h1 { overflow-wrap: anywhere; } table { border-collapse: collapse; margin: 1rem 0; }
+th, td { border-bottom: 1px solid #bbb; padding: .3rem .6rem; text-align: left; }
+td { vertical-align: top; overflow-wrap: break-word; }
+.lb-bad { background: #fdecea; } .lb-bad td:first-child { font-weight: bold; }
+.lb-silent { color: #666; }
+@media (prefers-color-scheme: dark) {
+  body { background: #1b1b1b; color: #ddd; } th, td { border-color: #555; }
+  .lb-bad { background: #4a1f1b; } .lb-silent { color: #aaa; }
+}
+"""
 
+# %% ../nbs/foundations/audit.ipynb #0a9ed2d1
 @dataclass(repr=False)
 class Report:
     """The outcome of an audit.
 
-    `passed` says whether no check failed; `report["value"]` is a finding; in a notebook it shows
-    as a table,
-    `print(report.text())` in a terminal, `report.json()` for programs. `numbers` holds the
-    measured errors by dtype, `notes` what else a reader of the report must know, one sentence
-    each.
+    `passed` says whether no check failed; `report["value"]` is a finding. In a notebook it shows
+    as tables, in a terminal by `print(report.text())` or through rich; `report.html()` is a page
+    and `report.json()` is for programs. `numbers` holds the measured errors by dtype, `notes`
+    what else a reader of the report must know, one sentence each.
     """
 
     name: str
@@ -875,7 +987,9 @@ class Report:
                 total = sum(c["count"] for c in cases.values())
                 row = {"dtype": dtype, "result": what, "worst": worst["worst"], "case": case}
                 row |= {"where": worst.get("where", f"{worst['at']:.9g}"), "count": total}
-                row["mean"] = sum(c["mean"] * c["count"] for c in cases.values()) / total
+                each = [(c["mean"], c.get("compared", c["count"])) for c in cases.values()]
+                compared = sum(n for _, n in each)
+                row["mean"] = sum(m * n for m, n in each if n) / compared if compared else math.inf
                 for bad in ("zeros", "broken"):
                     row[bad] = sum(c[bad] for c in cases.values())
                     found = [(n, c[f"{bad}_where"]) for n, c in cases.items() if f"{bad}_where" in c]
@@ -902,16 +1016,43 @@ class Report:
         )
         return f"{self.name}, held to {self.spec}: {len(self.findings) - failed - silent} passed, {failed} failed, {silent} did not run"
 
-    def __rich__(self):
+    def error_rows(self) -> list:
+        "The measured errors as rows of text, under `ERRORS`."
+        rows = []
+        for e in self.errors():
+            bad = [f"{e[k]}" + (f" ({e[k + '_on']})" if e[k] else "") for k in ("zeros", "broken")]
+            place = f"{e['case']}: {e['where']}"
+            worst, mean = f"{e['worst']:.3g}", f"{e['mean']:.3g}"
+            rows.append((e["dtype"], e["result"], worst, place, mean, *bad, str(e["count"])))
+        return rows
+
+    def tables(self) -> list:
+        "The findings, and the errors if any were measured: (title, columns, rows, how each row went)."
+        went = [f.passed for f in self.findings]
+        found = [(self.headline(), COLUMNS, [f.cells() for f in self.findings], went)]
+        rows = self.error_rows()
+        return found + ([("measured errors", ERRORS, rows, [True] * len(rows))] if rows else [])
+
+    def drawn(self) -> list:
+        "The tables as rich draws them."
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self.headline()), title_justify="left")
-        for column in COLUMNS:
-            table.add_column(column, overflow="fold")
-        for f in self.findings:
-            table.add_row(*map(Text, f.cells()), style={True: "", False: "red", None: "dim"}[f.passed])
-        return table
+        drawn, styles = [], {True: "", False: "red", None: "dim"}
+        for title, columns, rows, went in self.tables():
+            table = Table(title=Text(title), title_justify="left")
+            for column in columns:
+                table.add_column(column, overflow="fold")
+            for row, passed in zip(rows, went):
+                table.add_row(*map(Text, row), style=styles[passed])
+            drawn.append(table)
+        return drawn
+
+    def __rich__(self):
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(*map(Text, self.notes), *self.drawn())
 
     def text(self, width: int = 110) -> str:
         "The report as plain text."
@@ -922,18 +1063,59 @@ class Report:
         return out.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{c}</th>" for c in COLUMNS)
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        parts = [re.sub("`([^`]*)`", r"<code>\1</code>", f"<ul>{notes}</ul>")] if notes else []
+        cells = lambda tag, row: "".join(f"<{tag}>{escape(v)}</{tag}>" for v in row)
         kind = {True: "lb-ok", False: "lb-bad", None: "lb-silent"}
-        rows = "".join(
-            f'<tr class="{kind[f.passed]}">'
-            + "".join(f"<td>{escape(c)}</td>" for c in f.cells())
-            + "</tr>"
-            for f in self.findings
+        for title, columns, rows, went in self.tables():
+            body = "".join(f'<tr class="{kind[w]}">{cells("td", r)}</tr>' for r, w in zip(rows, went))
+            head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
+            parts.append(f"<p>{escape(title)}</p><table>{head}<tbody>{body}</tbody></table>")
+        return "".join(parts)
+
+    def html(self, verdict: str = "", about: dict | None = None) -> str:
+        """The report as one HTML file that needs nothing else.
+
+        Args:
+            verdict: one line for the top; by default, what failed.
+            about: facts for the foot of the page.
+        """
+        verdict = verdict or (f"FAILED: {', '.join(self.failed())}" if self.failed() else "passed")
+        facts = "; ".join(f"{k}: {v}" for k, v in (about or {}).items() if not isinstance(v, dict))
+        meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        title = f"<title>{escape(self.name)}: audit</title><style>{STYLE}</style>"
+        body = f"<h1>{escape(self.name)}</h1>\n<p><strong>{escape(verdict)}</strong></p>"
+        foot = f"<p>{escape(facts)}</p>\n" if facts else ""
+        return (
+            f'<!DOCTYPE html>\n<html lang="en">\n<head>{meta}{title}</head>\n'
+            f"<body>\n{body}\n{self._repr_html_()}\n{foot}</body>\n</html>\n"
         )
-        return f"<p>{escape(self.headline())}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
     def __repr__(self) -> str:
         return f"<Report: {self.headline()}>"
+
+# %% ../nbs/foundations/audit.ipynb #d9bdaf5f
+def _who(target, spec, domain, options, parameters) -> tuple:
+    "What is audited: (claim or None, subject)."
+    claim = target if isinstance(target, Claim) else spec if isinstance(spec, Claim) else None
+    if claim is not None:
+        given = {"spec": spec, "options": options} if claim is target else {}
+        given |= {"parameters": parameters, "domain": None if domain == "logits" else domain}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name}: got one with a Claim, which has its own")
+    if claim is target:
+        return claim, make_subject(claim)
+    if not callable(target):
+        raise TypeError(f"target: got {type(target).__name__}, expected a Claim or a callable")
+    if claim is not None:
+        name = getattr(target, "__name__", type(target).__name__)
+        return None, make_subject(replace(claim, name=name, loss=target, options=dict(options or {})))
+    if not isinstance(spec, Spec):
+        raise TypeError(
+            f"spec: got {type(spec).__name__}, expected a Spec or a Claim, the formula the loss is held to"
+        )
+    return None, Subject(target, spec, domain=domain, options=options, parameters=parameters)
 
 # %% ../nbs/foundations/audit.ipynb #c051
 FAIL_ABOVE = {"float64": 64.0, "float32": 64.0, "float16": 1.0, "bfloat16": 1.0}
@@ -949,7 +1131,7 @@ class Interrupted(KeyboardInterrupt):
 
 def audit(
     target,
-    spec: Spec | None = None,
+    spec: Spec | Claim | None = None,
     *,
     dtypes=("float32",),
     tier: str = "quick",
@@ -967,13 +1149,16 @@ def audit(
     Args:
         target: a `Claim`, or any callable loss(first, target) that returns one loss per element
             (or has an argument reduction).
-        spec: the formula the callable is held to; not with a claim.
+        spec: the formula the callable is held to, for one logit and one target; or a claim, which
+            also brings what losses of rows and sets are compared with, such as
+            `lossbook.catalogue.find("cross_entropy")`. Not with a claim as target.
         dtypes: names of the dtypes to test.
         tier: "quick" or "full", how many inputs are visited (see `points_for`).
         checks: names of the checks to run; all by default.
-        domain: what the first argument is: "logits" or "probs"; not with a claim.
-        options: keyword arguments for every call, such as {"gamma": 2.0}; not with a claim.
-        parameters: values of the spec's parameters by name; not with a claim.
+        domain: what the first argument is: "logits" or "probs"; a claim says it itself.
+        options: keyword arguments for every call, such as {"gamma": 2.0}; not with a claim as
+            target.
+        parameters: values of the spec's parameters by name; a claim has its own.
         fail_above: error in ulp that fails, for value and gradient; by default the claim's
             promise, else 64 (1 for 16 bits).
         second: relative error of the second derivative that fails; by default the claim's, else
@@ -985,22 +1170,11 @@ def audit(
         A `Report`.
 
     Raises:
-        TypeError: a callable without a spec, or a spec that is not a `Spec`.
+        TypeError: a callable without a spec, or a spec that is neither a `Spec` nor a `Claim`.
         ValueError: an unknown check, dtype, tier or domain, or a parameter without value.
         Interrupted: Ctrl-C was pressed.
     """
-    if isinstance(target, Claim):
-        claim, subject = target, make_subject(target)
-    else:
-        if not callable(target):
-            raise TypeError(f"target: got {type(target).__name__}, expected a Claim or a callable")
-        if not isinstance(spec, Spec):
-            raise TypeError(
-                f"spec: got {type(spec).__name__}, expected a Spec, the formula the loss is held to"
-            )
-        claim, subject = None, Subject(
-            target, spec, domain=domain, options=options, parameters=parameters
-        )
+    claim, subject = _who(target, spec, domain, options, parameters)
     unknown = sorted(set(checks or ()) - set(CHECKS))
     if unknown:
         raise ValueError(f"checks: got {', '.join(unknown)}, expected some of {', '.join(CHECKS)}")

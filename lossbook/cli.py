@@ -14,7 +14,6 @@ import sys
 import tempfile
 import warnings
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -37,8 +36,8 @@ def missing() -> list:
     return [name for name, module in NEEDS.items() if importlib.util.find_spec(module) is None]
 
 # %% auto #0
-__all__ = ['NEEDS', 'WEIGHTS', 'MEASURING', 'ERRORS', 'STYLE', 'GREEK', 'SIGNS', 'BENCH', 'missing', 'BadCall', 'Output',
-           'verdict_line', 'html_page', 'audit_', 'readable', 'list_', 'show', 'ledger_', 'bench_', 'make_app', 'main']
+__all__ = ['NEEDS', 'WEIGHTS', 'MEASURING', 'GREEK', 'SIGNS', 'BENCH', 'missing', 'BadCall', 'present_device', 'Output',
+           'verdict_line', 'audit_', 'readable', 'list_', 'show', 'ledger_', 'bench_', 'make_app', 'main']
 
 # %% ../nbs/evidence/cli.ipynb #c007
 class BadCall(Exception):
@@ -95,7 +94,7 @@ def _choose(option: str, given, known) -> str:
     return found
 
 # %% ../nbs/evidence/cli.ipynb #c010
-def _device(name: str) -> str:
+def present_device(name: str) -> str:
     "A device that is there, as its name."
     import torch
 
@@ -120,6 +119,8 @@ class Output:
     """
 
     def __init__(self, option: str, path: str):
+        if not path:
+            raise BadCall(f"{option}: expected the name of a file")
         self.path = Path(path).expanduser().resolve()
         try:
             if self.path.is_dir():
@@ -237,37 +238,6 @@ def _console():
     )
 
 
-def _error_rows(report) -> list:
-    "The measured errors as rows of text."
-    rows = []
-    for e in report.errors():
-        bad = [f"{e[k]}" + (f" ({e[k + '_on']})" if e[k] else "") for k in ("zeros", "broken")]
-        rows.append(
-            (
-                e["dtype"],
-                e["result"],
-                f"{e['worst']:.3g}",
-                f"{e['case']}: {e['where']}",
-                f"{e['mean']:.3g}",
-                *bad,
-                str(e["count"]),
-            )
-        )
-    return rows
-
-
-ERRORS = (
-    "dtype",
-    "result",
-    "worst (ulp)",
-    "where",
-    "mean (ulp)",
-    "false zeros",
-    "NaN or inf",
-    "inputs",
-)
-
-
 def verdict_line(report) -> str:
     "The last line of an audit."
     silent = sum(f.passed is None for f in report.findings)
@@ -276,64 +246,13 @@ def verdict_line(report) -> str:
 
 # %% ../nbs/evidence/cli.ipynb #c018
 def _print_report(report, verdict: str):
-    from rich.table import Table
     from rich.text import Text
 
     console = _console()
     for note in report.notes:
         console.print(Text(note), soft_wrap=True)
-    console.print(report)
-    if report.numbers:
-        table = Table(title="measured errors", title_justify="left")
-        for column in ERRORS:
-            table.add_column(column, overflow="fold")
-        for row in _error_rows(report):
-            table.add_row(*map(Text, row))
-        console.print(table)
+    console.print(*report.drawn())
     console.print(Text(verdict, style="" if report.passed else "bold red"), soft_wrap=True)
-
-# %% ../nbs/evidence/cli.ipynb #c019
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
-h1 { overflow-wrap: anywhere; } table { border-collapse: collapse; margin: 1rem 0; }
-th, td { border-bottom: 1px solid #bbb; padding: .3rem .6rem; text-align: left; }
-td { vertical-align: top; overflow-wrap: break-word; }
-.lb-bad { background: #fdecea; } .lb-bad td:first-child { font-weight: bold; }
-.lb-silent { color: #666; }
-@media (prefers-color-scheme: dark) {
-  body { background: #1b1b1b; color: #ddd; } th, td { border-color: #555; }
-  .lb-bad { background: #4a1f1b; } .lb-silent { color: #aaa; }
-}
-"""
-
-
-def html_page(report, about: dict, verdict: str) -> str:
-    """A report as one HTML file that needs nothing else.
-
-    Args:
-        report: from `lossbook.audit.audit`.
-        about: facts for the foot of the page.
-        verdict: one line for the top.
-    """
-    cells = lambda tag, row: "".join(f"<{tag}>{escape(str(v))}</{tag}>" for v in row)
-    rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in _error_rows(report))
-    head = f"<thead><tr>{cells('th', ERRORS)}</tr></thead>"
-    facts = "; ".join(f"{k}: {v}" for k, v in about.items() if not isinstance(v, dict))
-    body = [
-        f"<h1>{escape(report.name)}</h1>",
-        f"<p><strong>{escape(verdict)}</strong></p>",
-        re.sub("`([^`]*)`", r"<code>\1</code>", f"<ul>{cells('li', report.notes)}</ul>"),
-        report._repr_html_(),
-        f"<h2>Measured errors</h2><table>{head}<tbody>{rows}</tbody></table>" if rows else "",
-        f"<p>{escape(facts)}</p>",
-    ]
-    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    title = f"<title>{escape(report.name)}: audit</title><style>{STYLE}</style>"
-    content = "\n".join(part for part in body if part)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>{meta}{title}</head>\n'
-        f"<body>\n{content}\n</body>\n</html>\n"
-    )
 
 # %% ../nbs/evidence/cli.ipynb #c020
 def _limits_note(claim, dtypes, fail_above) -> str:
@@ -378,7 +297,7 @@ def _write_reports(report, outputs: dict, about: dict, verdict: str):
 
     for kind, output in outputs.items():
         text = (
-            html_page(report, about, verdict)
+            report.html(verdict, about)
             if kind == "--html"
             else to_json({**about, **json.loads(report.json())}) + "\n"
         )
@@ -500,10 +419,10 @@ def audit_(
     checks = list(dict.fromkeys(_choose("--check", c, CHECKS) for c in check or CHECKS))
     if fail_above is not None and not fail_above >= 0:
         raise BadCall(f"--fail-above {fail_above}: expected a number of ulp, at least 0")
-    tier, device = _choose("--tier", tier, TIERS), _device(device)
+    tier, device = _choose("--tier", tier, TIERS), present_device(device)
     every = {"folder": folder, "part": _part(part), "workers": workers}
     _fits(exhaustive, every, dtypes, check, html_file)
-    outputs = {o: Output(o, f) for o, f in (("--json", json_file), ("--html", html_file)) if f}
+    outputs = {o: Output(o, f) for o, f in (("--json", json_file), ("--html", html_file)) if f is not None}
     if len({o.path for o in outputs.values()}) < len(outputs):
         raise BadCall("--json and --html name the same file")
     if str(Path.cwd()) not in sys.path:
@@ -876,7 +795,7 @@ def ledger_(
     if compare:
         _choose("--compare", compare, ["torch"])
     tier = _choose("--tier", tier, TIERS)
-    output = Output("--json", json_file) if json_file else None
+    output = Output("--json", json_file) if json_file is not None else None
     who = ("lossbook", "PyTorch") if compare else ("lossbook",)
     steps = len(ledger_entries(who)) * len(DTYPES)
     rows, stopped = [], False
@@ -990,7 +909,7 @@ def bench_(
     "Time losses beside PyTorch's own and other libraries', forward and backward."
     from lossbook.bench import LEAST, bench, verdicts
 
-    works, device = _works(name), _device(device)
+    works, device = _works(name), present_device(device)
     sizes = [_at_least("--size", n, LEAST) for n in dict.fromkeys(size or [None])]
     _at_least("--repeats", repeats, 2), _at_least("--threads", threads, 1)
     output = Output("--json", json_file) if json_file else None

@@ -472,6 +472,7 @@ def claim_for(gamma: float, alpha: float = 0.25):
         refuses=refusals("logits")
         + tuple((what, {**good_call("logits"), **call}, *rest) for what, call, *rest in bad),
         chapter="nbs/imbalance/focal.ipynb",
+        factory=claim_for,
     )
 
 # %% ../nbs/imbalance/focal.ipynb #c087
@@ -513,6 +514,7 @@ def softmax_claim_for(gamma: float):
         chapter="nbs/imbalance/focal.ipynb",
         kind="softmax",
         reference=partial(reference, gamma=gamma),
+        factory=softmax_claim_for,
     )
 
 

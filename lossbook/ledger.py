@@ -12,7 +12,8 @@ from .every import every_records, worst_of
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 # %% auto #0
-__all__ = ['DTYPES', 'WHOLE', 'second_error', 'ledger_entries', 'take_ledger', 'setting', 'number', 'every_sentence', 'headline']
+__all__ = ['DTYPES', 'WHOLE', 'second_error', 'ledger_entries', 'take_ledger', 'setting', 'take_ledger_on', 'number',
+           'every_sentence', 'headline']
 
 # %% ../nbs/evidence/ledger.ipynb #c011
 def second_error(subject: Subject) -> dict:
@@ -81,6 +82,29 @@ def take_ledger(
 def setting(claim) -> str:
     "The options of a claim as text, such as 'gamma=2, alpha=0.25'."
     return ", ".join(f"{k}={v:g}" if type(v) is float else f"{k}={v}" for k, v in claim.options.items())
+
+# %% ../nbs/evidence/ledger.ipynb #80a1e6e1
+def take_ledger_on(device: str, tier: str = "full", progress=lambda line: None) -> dict:
+    """The rows of the ledger on another device; exact values are still computed on the CPU.
+
+    Args:
+        device: where the losses run, such as "cuda".
+        tier, progress: as in `take_ledger`.
+
+    Returns:
+        {"rows": [...], "tier", "device"}; second derivatives are not measured.
+    """
+    rows = []
+    for claim, by, function in ledger_entries():
+        own = by == "lossbook"
+        subject = make_subject(claim, None if own else function)
+        for dtype in DTYPES:
+            progress(f"{claim.name}, {setting(claim)}, {by}, {dtype}")
+            promise = claim.promise.get(dtype) if own else None
+            about = {"name": claim.name, "set": setting(claim), "who": by, "dtype": dtype}
+            found = measure(subject, dtype, tier=tier, device=device)
+            rows.append({**about, "promise": promise, **found})
+    return {"rows": rows, "tier": tier, "device": device}
 
 # %% ../nbs/evidence/ledger.ipynb #c013
 def number(value: float) -> str:

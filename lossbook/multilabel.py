@@ -464,7 +464,11 @@ def claim_for(threshold: float = 0.0, *, sparse: bool = False):
         chapter="nbs/sets/multilabel.ipynb",
         kind="sparse" if sparse else "sets",
         reference=partial(reference, threshold=threshold),
-        traits={"soft": False, "indices": True} if sparse else {"soft": True},
+        traits={
+            "called": {"theta": "threshold"},
+            **({"soft": False, "indices": True} if sparse else {"soft": True}),
+        },
+        factory=partial(claim_for, sparse=sparse),
     )
 
 

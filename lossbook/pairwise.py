@@ -444,6 +444,8 @@ def lsep_claim(scale: float = 1.0, margin: float = 0.0):
         chapter="nbs/sets/pairwise.ipynb",
         kind="sets",
         reference=lsep_reference(scale, margin),
+        traits={"called": {"gamma": "scale", "m": "margin"}},
+        factory=lsep_claim,
     )
 
 # %% ../nbs/sets/pairwise.ipynb #c078
@@ -461,7 +463,10 @@ def circle_claim(detach_weights: bool = True, scale: float = 256.0, margin: floa
         "Lipschitz constant": r"published gradient: at most $\gamma(1+m)$ without and "
         r"$\gamma(2+m)$ with labels, summed over the row",
     }
-    traits = {"counted": lambda labels: labels.any(-1) & ~labels.all(-1)}
+    traits = {
+        "called": {"gamma": "scale", "m": "margin"},
+        "counted": lambda labels: labels.any(-1) & ~labels.all(-1),
+    }
     refuses = ("a number for a switch", {"detach_weights": 1}, TypeError, "detach_weights: got int")
     return Claim(
         "circle_loss",
@@ -480,6 +485,7 @@ def circle_claim(detach_weights: bool = True, scale: float = 256.0, margin: floa
         kind="sets",
         reference=circle_reference(scale, margin, detach_weights),
         traits={**traits, **({"detached": published_gradient} if detach_weights else {})},
+        factory=circle_claim,
     )
 
 # %% ../nbs/sets/pairwise.ipynb #c079

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from . import exact
-from .audit import KINDS, Kind, NotRun, Subject, check, compare
+from .audit import KINDS, Kind, NotRun, Subject, check, compare, taken
 from .symbolic import Spec, expand_scores
 
 # %% auto #0
@@ -34,7 +34,7 @@ class RowSubject:
             float64.
     """
 
-    kind, domain = "softmax", "logits"
+    kind, domain, marks = "softmax", "logits", Subject.marks
 
     def __init__(
         self,
@@ -56,7 +56,8 @@ class RowSubject:
         self.name = name or getattr(loss, "__name__", type(loss).__name__)
         self.reducible = Subject.takes(loss, "reduction")
 
-    __call__, run = Subject.__call__, Subject.run
+    __call__, run, leave_out = Subject.__call__, Subject.run, Subject.leave_out
+    takes = staticmethod(Subject.takes)
 
     def complete(self, case: str) -> bool:
         "Only the line of two classes is searched completely."
@@ -280,6 +281,13 @@ def _(e):
     flat = e.subject(images.movedim(1, -1).reshape(-1, 5), labels.reshape(-1)).reshape(labels.shape)
     if not torch.allclose(e.subject(images, labels), flat, rtol=eps):
         return "scores (N, C, d1, d2) give other losses than their rows"
+
+# %% ../nbs/foundations/rows.ipynb #7eae345a
+@check("bad targets", kind="softmax")
+def _(e):
+    first, index = e.inputs(1)
+    call = lambda value: lambda: e.subject(first, torch.full_like(index, value))
+    return taken(e, {f"class number {value} of 5 classes": call(value) for value in (5, -2)})
 
 # %% ../nbs/foundations/rows.ipynb #c017
 @check("gradients sum to 0", "Do the gradients of a row sum to 0?", kind="softmax")

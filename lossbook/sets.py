@@ -10,12 +10,13 @@ import sympy as sp
 import torch
 
 from . import exact
-from .audit import KINDS, Kind, NotRun, Subject, check, compare
+from .audit import KINDS, Kind, NotRun, Subject
+from .audit import check, compare, counted_all_the_same, taken
 from .rows import show_row
 from .symbolic import Spec, expand_scores
 
 # %% auto #0
-__all__ = ['SIZES', 'AHEAD', 'BEHIND', 'PATTERNS', 'to_indices', 'SetSubject', 'expand_set', 'enclosures', 'set_cases',
+__all__ = ['SIZES', 'AHEAD', 'BEHIND', 'PATTERNS', 'to_indices', 'SetSubject', 'at_most', 'expand_set', 'enclosures', 'set_cases',
            'set_call', 'set_refusals']
 
 # %% ../nbs/foundations/sets.ipynb #c005
@@ -40,7 +41,7 @@ class SetSubject:
         traits: see the table above.
     """
 
-    kind = "sets"
+    kind, marks = "sets", ("mask",)
 
     def __init__(
         self, loss, spec: Spec, *, domain="logits", options=None, parameters=None, name=None,
@@ -56,7 +57,11 @@ class SetSubject:
         self.name = name or getattr(loss, "__name__", type(loss).__name__)
         self.reducible = Subject.takes(loss, "reduction")
 
-    run = Subject.run
+    run, takes = Subject.run, staticmethod(Subject.takes)
+
+    def leave_out(self, how: str, first, target, keep) -> tuple:
+        "What leaves out whole rows: a mask has the shape of the scores."
+        return target, {how: keep.unsqueeze(-1).expand(first.shape)}
 
     def __call__(self, first, target, **more):
         if self.traits.get("indices"):
@@ -81,6 +86,12 @@ class SetSubject:
     def derivatives(self) -> dict:
         "The chapter states them."
         return {}
+
+
+def at_most(subject: SetSubject, labels: torch.Tensor) -> torch.Tensor:
+    "Labels (..., n), of which the first ones are kept where the loss refuses more."
+    most = subject.traits.get("most")
+    return labels if most is None else labels & (labels.cumsum(-1) <= most)
 
 # %% ../nbs/foundations/sets.ipynb #c009
 def expand_set(spec: Spec, pattern, parameters=None):
@@ -204,6 +215,8 @@ def _rows64(domain, size, labels, generator):
 def _measure_sets64(runner, out, device, rows: int = 60):
     generator = torch.Generator().manual_seed(0)
     for pattern in PATTERNS:
+        if sum(pattern) > runner.traits.get("most", len(pattern)):
+            continue  # the loss refuses it
         value, slopes = enclosures(runner, pattern)
         for size in (1, 5, 20) if runner.domain == "logits" else (1, 0.3, 0.05):
             labels = torch.tensor(pattern, dtype=torch.bool).expand(rows, 3)
@@ -239,7 +252,7 @@ def _set_inputs(subject, shape, generator):
     target = torch.rand((*shape, 5), generator=generator) < 0.4
     if len(shape) and shape[0] > 4:
         target[3], target[4] = False, True
-    return first, target
+    return first, at_most(subject, target)
 
 
 KINDS["sets"] = Kind(SetSubject, _measure_sets, _set_inputs)
@@ -251,7 +264,7 @@ def _(e):
     if e.subject.domain == "similarity":
         raise NotRun("a similarity lies between -1 and 1")
     kind, far = getattr(torch, e.dtype), 1e7
-    labels = torch.tensor([True, True, False, False])
+    labels = at_most(e.subject, torch.tensor([True, True, False, False]))
     for place, value in ((2, -math.inf), (0, math.inf), (0, -math.inf), (2, math.inf)):
         row = torch.tensor([[1.0, 0.5, 0.25, -1.0]], dtype=kind)
         row[0, place] = value
@@ -318,6 +331,16 @@ def _(e):
     if not off.max() <= 8 * 2.0 ** (1 - exact.format_of(e.dtype).p):
         return f"soft target: loss {got[off.argmax()]:.6g}, exactly {exactly[off.argmax()]:.6g}"
 
+# %% ../nbs/foundations/sets.ipynb #6a3e4e98
+@check("bad targets", kind="sets")
+def _(e):
+    first, target = e.inputs(1)
+    if e.subject.traits.get("indices"):
+        call = lambda i: lambda: Subject.__call__(e.subject, first, torch.tensor([[i]], device=first.device))
+        return taken(e, {f"class number {i} of 5 classes": call(i) for i in (5, -2)})
+    call = lambda value: lambda: e.subject(first, torch.full_like(target.long(), value))
+    return taken(e, {f"a target of {value}": call(value) for value in (2, -1)})
+
 # %% ../nbs/foundations/sets.ipynb #ccb271f8
 @check("reductions", kind="sets")
 def _(e):
@@ -332,6 +355,24 @@ def _(e):
         over = abs(wanted) > f.largest and got.isinf().all()
         if got.dim() or not (over or abs(got.item() / wanted - 1) <= 8 * 2.0 ** (1 - f.p)):
             return f"{name} gives {got.tolist()}, the losses give {wanted:.7g}"
+
+# %% ../nbs/foundations/sets.ipynb #e0baaa6d
+@check("ignore", kind="sets")
+def _(e):
+    found = counted_all_the_same(e)
+    first, target = e.inputs(24)
+    keep = torch.arange(5, device=first.device) < 3
+    wanted = e.subject(first[:, :3], target[:, :3])
+    for fill in (0.0, math.nan):
+        masked = torch.where(keep, first, fill)
+        got = e.subject(masked, target & keep, mask=keep.expand(first.shape))
+        near = torch.isclose(got, wanted, rtol=16 * 2.0 ** (1 - exact.format_of(e.dtype).p), atol=0)
+        if not near.all():
+            a, b = got[~near][0].item(), wanted[~near][0].item()
+            place = ", NaN in their place" if fill else ""
+            found.append(f"mask{place}: with two classes left out the loss is {a:.6g}, without them {b:.6g}")
+            break
+    return "; ".join(found)
 
 # %% ../nbs/foundations/sets.ipynb #c027
 @check("strides", kind="sets")

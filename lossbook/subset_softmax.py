@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ __all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'bounded_spec', 'orders', 'fa
            'log1p_terms', 'Sides', 'check_most', 'sides', 'infinite_sides', 'limits', 'subset_softmax_loss',
            'pairs_within', 'log_each', 'log_bounded', 'bounded_subset_softmax_loss', 'SubsetSoftmaxLoss',
            'BoundedSubsetSoftmaxLoss', 'check_count', 'check_scores', 'inclusion_probabilities', 'top_labels',
-           'reference', 'claims']
+           'reference', 'subset_claim', 'bounded_claim', 'claims']
 
 # %% ../nbs/sets/subset_softmax.ipynb #c006
 @cache
@@ -182,7 +182,7 @@ def log1p_terms(c: Tensor, rest: Tensor) -> Tensor:
     c = torch.where(there, c, base)
     d = c - base
     r = rest + lost(c.detach(), base, d.detach())
-    at_top = torch.where(d.detach() == 0, r, -INF).amax(-1, keepdim=True)
+    at_top = torch.where(there & (d.detach() == 0), r, -INF).amax(-1, keepdim=True)
     r = r - torch.where(at_top.abs() < 1, 0.0, at_top)  # above 1e15 an ulp is more than 1
     e = torch.exp(d) * torch.exp(torch.where(d.detach() > -200, r, 0.0))
     return log1p_sum(top.squeeze(-1), torch.where(there, e, 0.0).sum(-1))
@@ -517,7 +517,10 @@ def reference(logits: Tensor, labels: Tensor, K: int | None = None, theta: float
     if K is not None and K >= s.shape[1]:  # no bound: every class by itself
         z = torch.where(labels, -s, s)
         return softplus(z).sum(1), torch.where(labels, -1.0, 1.0) * torch.sigmoid(z)
-    J = int(k.max()) if K is None else K
+    J, beyond = int(k.max()) if K is None else K, 0.0
+    if K is not None:  # nothing is forced: below -2000 a class is out, and only its label costs
+        beyond = torch.where(labels, s.clamp(min=-2000) - s, 0.0).sum(1)
+        s = s.clamp(min=-2000)
     dropped, label = _each_class(torch.where(labels, -s, -INF), J)
     added, other = _each_class(torch.where(labels, -INF, s), J)
     b, a = torch.arange(J + 1), torch.arange(J + 1)[:, None]
@@ -528,15 +531,18 @@ def reference(logits: Tensor, labels: Tensor, K: int | None = None, theta: float
     of_a = torch.logsumexp(none + added[:, None, :], 2)[:, None]
     of_b = torch.logsumexp(none + dropped[:, :, None], 1)[:, None]
     up, down = torch.logsumexp(other + of_b, 2), torch.logsumexp(label + of_a, 2)
-    return value, torch.exp(up - value[:, None]) - torch.exp(down - value[:, None])
+    return value + beyond, torch.exp(up - value[:, None]) - torch.exp(down - value[:, None])
 
 # %% ../nbs/sets/subset_softmax.ipynb #c084
-def _laws(bounded: bool = False) -> dict:
-    "Laws, each a function of (loss, a, b, y): scores a, b (N, n) float64, bool labels y."
+def _laws(most: int | None = None, threshold: float = 0.0) -> dict:
+    """Laws, each a function of (loss, a, b, y): scores a, b (N, n) float64, bool labels y; of the
+    bounded form where there is a largest number of labels.
+    """
+    bounded = most is not None
     near = dict(rtol=1e-11, atol=1e-12)
 
     def few(y):
-        return y & (y.cumsum(1) <= 6) if bounded else y
+        return y & (y.cumsum(1) <= most) if bounded else y
 
     def slope(f, a, y):
         a = a.detach().requires_grad_()
@@ -563,7 +569,7 @@ def _laws(bounded: bool = False) -> dict:
         assert (torch.where(few(y), -g, g) >= 0).all() and (g.abs() <= 1 + 1e-12).all()
 
     def at_most_the_sum_of_binary_losses(f, a, b, y):
-        u = a - 0.5 if bounded else a
+        u = a - threshold
         binary = softplus(torch.where(few(y), -u, u)).sum(1)
         assert (f(a, few(y)) <= binary * (1 + 1e-12) + 1e-12).all()
 
@@ -591,9 +597,8 @@ def _laws(bounded: bool = False) -> dict:
     return {f.__name__.replace("_", " "): f for f in laws}
 
 # %% ../nbs/sets/subset_softmax.ipynb #c085
-def claims() -> list:
-    "What this chapter claims."
-    from lossbook.audit import Claim
+def _refusals(bounded: bool) -> tuple:
+    "Calls that one of the two forms must refuse."
     from lossbook.sets import set_refusals
 
     def bad(value, kind, words):
@@ -601,70 +606,84 @@ def claims() -> list:
 
     many = "target: got a row with 2 labels, expected at most max_labels=1"
     own = (
-        bad(2.0, TypeError, "float"),
-        bad(True, TypeError, "bool"),
+        bad(2.0, TypeError, "float"), bad(True, TypeError, "bool"),
         bad(0, ValueError, "0, expected an integer of at least 1"),
         ("more labels than max_labels", {"max_labels": 1}, ValueError, many),
     )
+    if not bounded:
+        return set_refusals(own=own)
     more = (
         bad(None, TypeError, "NoneType"),
         ("an infinite threshold", {"threshold": INF}, ValueError, "threshold: got inf"),
         ("a threshold as text", {"threshold": "0"}, TypeError, "threshold: got str"),
         ("a threshold per pair", {"threshold": torch.zeros(2)}, ValueError, "threshold: got shape"),
     )
-    refused = tuple(
+    return tuple(
         (what, {"max_labels": 2, **call}, kind, words)
         for what, call, kind, words in set_refusals(own=own + more)
     )
-    half = dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))
-    facts = {
-        "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
-        "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
-        "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
-    }
-    shared = {"kind": "sets", "chapter": "nbs/sets/subset_softmax.ipynb"}
-    quick = (1, 2, 5, 40), 3000, 6
-    traits, few = (
-        {"soft": False, "sizes": {"quick": quick, "full": ((1, 2, 5, 40, 500), 40_000, most)}}
-        for most in (20, 6)
+
+
+def _sizes(most: int) -> dict:
+    "How many classes the audit tries, how many scores, and how many labels at most."
+    return {"quick": ((1, 2, 5, 40), 3000, min(6, most)), "full": ((1, 2, 5, 40, 500), 40_000, most)}
+
+
+_FACTS = {
+    "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
+    "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
+    "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
+}
+_HALF = dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))
+_SHARED = {"kind": "sets", "chapter": "nbs/sets/subset_softmax.ipynb"}
+
+
+def subset_claim():
+    "What this chapter claims about `subset_softmax_loss`."
+    from lossbook.audit import Claim
+
+    return Claim(
+        "subset_softmax_loss", spec(), subset_softmax_loss, SubsetSoftmaxLoss,
+        promise={"float64": (2, 4), **_HALF},
+        properties={
+            **_FACTS,
+            "domain and range": r"$s\in\mathbb{R}^n$, $L\in[0,\infty)$; 0 for $k=0$ and $k=n$",
+            "convex": "yes; flat along $(1,\\dots,1)$ only",
+            "Lipschitz constant": r"$\sqrt{2\min(k,n-k)}$ in the 2-norm; smoothness ½",
+        },
+        laws=_laws(), refuses=_refusals(bounded=False), reference=reference,
+        traits={"soft": False, "sizes": _sizes(20)},
+        **_SHARED,
     )
-    return [
-        Claim(
-            "subset_softmax_loss",
-            spec(),
-            subset_softmax_loss,
-            SubsetSoftmaxLoss,
-            promise={"float64": (2, 4), **half},
-            properties={
-                **facts,
-                "domain and range": r"$s\in\mathbb{R}^n$, $L\in[0,\infty)$; 0 for $k=0$ and $k=n$",
-                "convex": "yes; flat along $(1,\\dots,1)$ only",
-                "Lipschitz constant": r"$\sqrt{2\min(k,n-k)}$ in the 2-norm; smoothness ½",
-            },
-            laws=_laws(),
-            refuses=set_refusals(own=own),
-            reference=reference,
-            traits=traits,
-            **shared,
-        ),
-        Claim(
-            "bounded_subset_softmax_loss",
-            bounded_spec(),
-            bounded_subset_softmax_loss,
-            BoundedSubsetSoftmaxLoss,
-            options={"max_labels": 6, "threshold": 0.5},
-            parameters={"K": 6, "theta": 0.5},
-            promise={"float64": (2, 3), **half},
-            properties={
-                **facts,
-                "domain and range": r"$s\in\mathbb{R}^n$, at most $K$ labels, $L\in(0,\infty)$",
-                "convex": "yes, strictly",
-                "Lipschitz constant": r"below $\sqrt n$ in the 2-norm",
-            },
-            laws=_laws(bounded=True),
-            refuses=refused,
-            reference=lambda scores, labels: reference(scores, labels, K=6, theta=0.5),
-            traits=few,
-            **shared,
-        ),
-    ]
+
+
+def bounded_claim(max_labels: int = 6, threshold: float = 0.5):
+    "What this chapter claims about `bounded_subset_softmax_loss` with a bound and a threshold."
+    from lossbook.audit import Claim
+
+    return Claim(
+        "bounded_subset_softmax_loss", bounded_spec(),
+        bounded_subset_softmax_loss, BoundedSubsetSoftmaxLoss,
+        options={"max_labels": max_labels, "threshold": threshold},
+        parameters={"K": max_labels, "theta": threshold},
+        promise={"float64": (2, 3), **_HALF},
+        properties={
+            **_FACTS,
+            "domain and range": r"$s\in\mathbb{R}^n$, at most $K$ labels, $L\in(0,\infty)$",
+            "convex": "yes, strictly",
+            "Lipschitz constant": r"below $\sqrt n$ in the 2-norm",
+        },
+        laws=_laws(max_labels, threshold), refuses=_refusals(bounded=True),
+        reference=partial(reference, K=max_labels, theta=threshold),
+        traits={
+            "soft": False, "most": max_labels, "sizes": _sizes(min(6, max_labels)),
+            "called": {"K": "max_labels", "theta": "threshold"},
+        },
+        factory=bounded_claim,
+        **_SHARED,
+    )
+
+
+def claims() -> list:
+    "What this chapter claims."
+    return [subset_claim(), bounded_claim()]

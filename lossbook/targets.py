@@ -27,10 +27,10 @@ from .audit import KINDS, Claim, make_subject
 from .catalogue import catalogue
 
 # %% auto #0
-__all__ = ['FIRST', 'TARGET', 'LIKE_FIRST', 'LIKE_TARGET', 'ASKS', 'REDUCING', 'RESULTS', 'PART', 'FIT', 'ORDINARY', 'WAYS',
-           'FORM_NOTES', 'BadTarget', 'nearest', 'load', 'formulas_for', 'parameter_called', 'held_to',
-           'argument_orders', 'Handle', 'take_apart', 'Reading', 'forms', 'writings', 'Adapted', 'calls_of', 'ordinary',
-           'Attempt', 'attempts', 'adapt', 'prepare', 'named']
+__all__ = ['FIRST', 'TARGET', 'LIKE_FIRST', 'LIKE_TARGET', 'ASKS', 'REDUCING', 'RESULTS', 'PART', 'MARKABLE', 'FIT', 'ORDINARY',
+           'WAYS', 'FORM_NOTES', 'BadTarget', 'nearest', 'load', 'formulas_for', 'option_called', 'held_to',
+           'argument_orders', 'Handle', 'take_apart', 'Reading', 'forms', 'writings', 'Adapted', 'calls_of', 'marks_of',
+           'ordinary', 'Attempt', 'attempts', 'adapt', 'prepare', 'named']
 
 # %% ../nbs/evidence/targets.ipynb #c005
 class BadTarget(ValueError):
@@ -132,10 +132,12 @@ def load(text: str):
     own = {t.__name__: t for c in catalogue() for t in (c.loss, c.module) if t}
     if text in own:
         found = own[text]
-    elif place.endswith(".py"):
+    elif place.endswith(".py") and name:
         found = _attribute(_run_file(Path(place), text), name, text)
     elif text.endswith(".py"):
         raise BadTarget(f"{text}: say which callable of the file: {text}:NAME")
+    elif place and not name:
+        raise BadTarget(f"{text}: say which callable of the module: {text}NAME")
     elif place:
         module = _import(place, text)
         if module is None:
@@ -179,71 +181,58 @@ def formulas_for(name: str, target=None) -> list:
     return [c for score, c in sorted(scored, key=lambda s: -s[0]) if score >= 0.6][:4]
 
 # %% ../nbs/evidence/targets.ipynb #c014
-def _number(name: str, value):
-    "A parameter of a formula, as the float32 number that it stands for."
+def option_called(claim: Claim, name: str) -> str | None:
+    "The option of the claim's loss with this name, or the one that stands for this parameter of its formula (trait `called`)."
+    option = claim.traits.get("called", {}).get(name, name)
+    return option if claim.factory and option in inspect.signature(claim.factory).parameters else None
+
+
+def _value(name: str, value, now):
+    "A value for an option that changes the formula: of the kind it has now, a number as the float32 that it stands for."
+    if isinstance(now, bool):
+        if not isinstance(value, bool):
+            raise BadTarget(f"--set {name}={value}: expected True or False")
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise BadTarget(
             f"--set {name}={value}: {name} is a parameter of the formula and needs a finite number"
         )
+    if isinstance(now, int):
+        if value != int(value) or value < 1:
+            raise BadTarget(f"--set {name}={value}: expected an integer of at least 1")
+        return int(value)
     return float(torch.tensor(float(value), dtype=torch.float32))
 
-
-def parameter_called(claim: Claim, name: str) -> str | None:
-    "The formula's parameter of this name, or that the loss calls so (trait `called`)."
-    called = {option: parameter for parameter, option in claim.traits.get("called", {}).items()}
-    found = called.get(name, name)
-    return found if found in claim.parameters else None
-
-
+# %% ../nbs/evidence/targets.ipynb #34c0dfbb
 def held_to(claim: Claim, options: dict) -> Claim:
-    """A claim with other parameters of its formula.
+    """A claim with other parameters of its formula, made anew by its chapter.
 
     Args:
         claim: from the catalogue.
-        options: values by name; names that are not parameters of the formula are left out. A
-            value is rounded to float32, which is what a loss computes with.
+        options: values by name, of the loss or of the formula; others are left out. A number is
+            rounded to float32, which is what a loss computes with.
 
     Returns:
         The claim; without promises if a parameter has changed, since nothing was promised for it.
+
+    Raises:
+        BadTarget: a value that is none for this parameter, or two for one.
     """
-    given = {k: _number(k, v) for k, v in options.items() if parameter_called(claim, k)}
-    given = {
-        k: v for k, v in given.items() if float(claim.parameters[parameter_called(claim, k)]) != v
-    }
-    if not given:
-        return claim
-    parameters, reference = dict(claim.parameters), claim.reference
-    for name, value in given.items():
-        parameter = parameter_called(claim, name)
-        parameters[parameter] = sp.Rational(value)
-        if reference is None:
+    given = {}
+    for name, value in options.items():
+        if (option := option_called(claim, name)) is None:
             continue
-        known = [
-            n
-            for n in (parameter, claim.traits.get("called", {}).get(parameter))
-            if n in inspect.signature(reference).parameters
-        ]
-        if not known:
-            raise BadTarget(
-                f"--set {name}: the exact values of {claim.name} are made for "
-                f"{parameter} = {float(claim.parameters[parameter]):g} only"
-            )
-        reference = partial(reference, **{known[0]: value})
-    kept = {
-        k: v
-        for k, v in claim.options.items()
-        if parameter_called(claim, k) not in {parameter_called(claim, g) for g in given}
-    }
-    return replace(
-        claim,
-        parameters=parameters,
-        options=kept,
-        reference=reference,
-        promise={},
-        second=None,
-        laws={},
-        refuses=(),
-    )
+        default = inspect.signature(claim.factory).parameters[option].default
+        now = claim.options.get(option, default)
+        value = _value(name, value, now)
+        if given.get(option, (value,))[0] != value:
+            raise BadTarget(f"--set {name}={value}: {option} was given another value")
+        given[option] = value, now
+    changed = {option: value for option, (value, now) in given.items() if value != now}
+    if not changed:
+        return claim
+    made = claim.factory(**{**claim.options, **changed})
+    return replace(made, promise={}, second=None, laws={}, refuses=())
 
 # %% ../nbs/evidence/targets.ipynb #c017
 FIRST = (
@@ -349,8 +338,15 @@ class Handle:
             return "make"
         if name in self.options or self.anything:
             return "call"
-        settable = isinstance(self.target, torch.nn.Module) and name == "reduction"
+        settable = isinstance(self.target, torch.nn.Module) and name in ("reduction", "ignore_index")
         return "attribute" if settable and hasattr(self.target, name) else ""
+
+    def ignored(self, options: dict) -> int:
+        "The class number that marks what is left out: as said, else the target's own, else -100."
+        found = {**(self.makes or {}), **self.options}.get("ignore_index")
+        own = found.default if found else getattr(self.target, "ignore_index", None)
+        value = options.get("ignore_index", own)
+        return value if type(value) is int else -100
 
 
 def _parameters(function, skip: int = 0):
@@ -462,20 +458,30 @@ class Adapted:
         reading: the way it is called.
         claim: what it is held to.
         batched: whether a single example gets a batch dimension first.
+        marks: what leaves examples out: {"mask": None} if the calls take a mask, and
+            {"ignore_index": (the class number, calls that ignore it)}.
     """
 
-    def __init__(self, calls: dict, reading: Reading, claim: Claim, *, batched: bool = False):
+    def __init__(
+        self, calls: dict, reading: Reading, claim: Claim, *, batched: bool = False, marks=None
+    ):
         self.calls, self.reading, self.batched = calls, reading, batched
+        self.marks = dict(marks or {})
         self.rows, self.softmax = claim.kind != "pointwise", claim.kind == "softmax"
+        self.domain = claim.domain
         self.form, self.write = forms(claim)[reading.takes], writings(claim)[reading.labels]
         names = ["first", "target"] + ["reduction"] * (
             len(calls) > 1 and reading.result in ("as it is", "column")
         )
+        ordinary, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
         self.__signature__ = inspect.Signature(
-            [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+            [inspect.Parameter(n, ordinary) for n in names]
+            + [inspect.Parameter(n, keyword, default=v and v[0]) for n, v in self.marks.items()]
         )
 
-    def __call__(self, first, target, reduction: str = "none"):
+    def __call__(self, first, target, reduction: str = "none", *, ignore_index=None, mask=None):
+        if ignore_index is not None or mask is not None:
+            return self._left_out(first, target, reduction, mask)
         single = self.batched and first.dim() == int(self.rows)
         if single:
             first, target = first[None], target[None]
@@ -498,6 +504,22 @@ class Adapted:
             if how == "column"
             else out.sum(d) if how == "sum over classes" else out
         )
+
+    def _left_out(self, first, target, reduction, mask):
+        "The target called once on all examples, of which some do not count; NaN comes after what is done to the scores here."
+        d = 1 if self.softmax and first.dim() > 1 else -1
+        nan = first.isnan() if self.reading.takes != self.domain else first.new_zeros(()) > 0
+        scores = torch.where(nan, first, self.form(first.masked_fill(nan, 0.0), d))
+        labels, more = self.write(target, first, d), {}
+        call = self.calls[reduction] if mask is not None else self.marks["ignore_index"][1][reduction]
+        if self.reading.result == "column":
+            scores, labels = scores.reshape(-1, 1), labels.reshape(-1, 1)
+        if mask is not None:
+            more["mask"] = mask.reshape(labels.shape) if self.reading.result == "column" else mask
+        out = call(scores, labels, **more)
+        if out.dim() and self.reading.result == "sum over classes":
+            return out.sum(d)
+        return out.flatten() if self.reading.result == "column" and out.dim() else out
 
     def _each(self, call, scores, labels, d):
         "One example at a time: all dimensions but the classes become one."
@@ -532,10 +554,10 @@ def _in_order(function, handle: Handle, order: tuple, options: dict):
     "A function of (scores, labels) that calls the target with its arguments where they belong."
     place = [handle.names.index(name) for name in order]
     if place == [0, 1]:
-        return lambda a, b: function(a, b, **options)
+        return lambda a, b, **more: function(a, b, **options, **more)
     if place == [1, 0]:
-        return lambda a, b: function(b, a, **options)
-    return lambda a, b: function(**{order[0]: a, order[1]: b}, **options)
+        return lambda a, b, **more: function(b, a, **options, **more)
+    return lambda a, b, **more: function(**{order[0]: a, order[1]: b}, **options, **more)
 
 
 def _build(handle: Handle, order: tuple, options: dict, device: str):
@@ -560,6 +582,21 @@ def calls_of(handle: Handle, order: tuple, options: dict, ask: str, device: str 
             found[reduction] = _build(handle, order, {**options, "reduction": reduction}, device)
         except Exception:
             continue  # a class that knows no such reduction
+    return found
+
+# %% ../nbs/evidence/targets.ipynb #417212b5
+MARKABLE = ("class numbers", "numbers from 0 to 1", "integers 0 and 1")
+
+
+def marks_of(handle: Handle, reading: Reading, options: dict, device: str = "cpu") -> dict:
+    "How examples are left out of a target that is called in this way, see `Adapted`."
+    found = {}
+    if handle.takes("ignore_index") and reading.labels in MARKABLE:
+        value = handle.ignored(options)
+        given = {**options, "ignore_index": value}
+        found["ignore_index"] = value, calls_of(handle, reading.order, given, reading.ask, device)
+    if "mask" in handle.options and "mask" not in (*reading.order, *options):
+        found["mask"] = None
     return found
 
 # %% ../nbs/evidence/targets.ipynb #c036
@@ -716,7 +753,7 @@ def _choose(handle: Handle, subject, claim: Claim, found: list) -> Attempt:
     return next(a for a in found if a.off <= max(2 * nearest, 1e-5))
 
 # %% ../nbs/evidence/targets.ipynb #c043
-def _not_asked(attempt: Attempt, subject, trial) -> dict:
+def _not_asked(handle: Handle, attempt: Attempt, subject, trial) -> dict:
     "Checks that are kept back for a reading, with the reason."
     r, found = attempt.reading, {}
     if r.result in ("each", "loop"):
@@ -724,10 +761,14 @@ def _not_asked(attempt: Attempt, subject, trial) -> dict:
             ("empty batch", "strides"),
             "the target only reduces; it is called for each example by itself",
         )
+    if r.result == "each" or r.labels in ("booleans", "one-hot rows"):
+        found["bad targets"] = "the target never sees them as they were written"
     if r.result == "column":
         found["strides"] = "the target gets columns that are made from the inputs"
     if r.labels in ("integers 0 and 1", "booleans", "-1 and 1") and subject.kind == "pointwise":
         found["soft targets"] = f"the target takes {r.labels} only"
+    if r.labels not in MARKABLE and not attempt.loss.marks and handle.takes("ignore_index"):
+        found["ignore"] = f"labels as {r.labels} cannot hold the ignore_index of the target"
     if r.labels == "class numbers" and subject.kind == "softmax":
         first, target, _ = trial
         try:
@@ -761,7 +802,7 @@ def _with_batch(loss: Adapted) -> Adapted:
 # %% ../nbs/evidence/targets.ipynb #c045
 def _options_for(handle: Handle, claim: Claim, given: dict) -> tuple:
     "(options said, options implied by the formula): what the target is called with."
-    unknown = [k for k in given if not handle.takes(k) and not parameter_called(claim, k)]
+    unknown = [k for k in given if not handle.takes(k) and not option_called(claim, k)]
     two = argument_orders(handle.names)[0] if len(handle.names) > 1 else ()
     known = [*claim.parameters, *(n for n in handle.accepted if n not in (*two, *REDUCING))]
     if unknown:
@@ -781,7 +822,7 @@ def _options_for(handle: Handle, claim: Claim, given: dict) -> tuple:
         for k, v in exactly.items()
         if k in claim.traits.get("called", {})
     }
-    exactly = {**claim.options, **exactly}
+    exactly |= claim.options
     said = {
         k: v if exactly.get(k, v) == v else exactly[k] for k, v in given.items() if handle.takes(k)
     }
@@ -843,8 +884,12 @@ def adapt(
     used = next(chosen for a, chosen in found if a is best)
     if _needs_a_batch(best, subject, trial):
         best.loss = _with_batch(best.loss)
+    best.loss = Adapted(
+        best.loss.calls, best.reading, held, batched=best.loss.batched,
+        marks=marks_of(handle, best.reading, used, device),
+    )
     own = handle.target in (claim.loss, claim.module)
-    traits = {**held.traits, "not asked": _not_asked(best, subject, trial)}
+    traits = {**held.traits, "not asked": _not_asked(handle, best, subject, trial)}
     made = replace(
         held,
         name=handle.text,
@@ -898,6 +943,8 @@ def _notes(handle: Handle, claim: Claim, best: Attempt, used: dict, trial, own: 
     if best.loss.batched:
         notes.append("A single example is given a batch dimension, which the target needs.")
     values = ", ".join(f"{k} = {float(v):.9g}" for k, v in claim.parameters.items())
+    switches = [f"{k} = {v}" for k, v in claim.options.items() if isinstance(v, bool)]
+    values = ", ".join([values, *switches]) if switches else values
     if values:
         notes.append(f"Formula: {values}.")
     notes.append(

@@ -102,6 +102,53 @@ def test_a_check_that_is_kept_back_says_why():
     assert audit(claim, checks=["vmap"])["vmap"].passed is None and audit(claim, checks=["vmap"])["vmap"].detail == "it looks at values"
 
 
+def test_a_claim_says_what_a_callable_is_held_to():
+    "Losses of rows and of sets have no other way: they need the exact values of their chapter."
+    claim = find("cross_entropy")
+    report = audit(F.cross_entropy, claim, checks=["value", "ignore", "bad targets"], options={"label_smoothing": 0.0})
+    assert report.name == "cross_entropy" and report["value"].passed is False and "promised 64" in report["value"].detail
+    assert "NaN in their place" in report["ignore"].detail and "nothing left" in report["ignore"].detail
+    assert audit(lambda z, t: claim.loss(z, t, reduction="none"), claim, checks=["value", "dtype kept"]).passed
+    for more, words in (({"spec": claim}, "spec"), ({"options": {}}, "options"), ({"parameters": {}}, "parameters"), ({"domain": "probs"}, "domain")):
+        with pytest.raises(ValueError, match=f"{words}: got one with a Claim"): audit(claim, **more)
+    with pytest.raises(ValueError, match="parameters: got one with a Claim"): audit(F.cross_entropy, claim, parameters={"n": 3})
+
+
+def test_a_report_is_a_page_and_shows_its_errors():
+    report = audit(F.binary_cross_entropy_with_logits, bce.spec(), checks=["value", "dtype kept"])
+    report.notes = ["called as `f(x)` <here>"]
+    page, text = report.html(about={"date": "today"}), report.text()
+    assert page.startswith("<!DOCTYPE html>") and "FAILED: value" in page and "date: today" in page and "<code>f(x)</code> &lt;here&gt;" in page
+    for words in ("measured errors", "mean (ulp)", "false zeros"): assert words in page and words in text
+    assert "called as" in text and "measured errors" not in audit(F.softplus, bce.spec(), checks=["dtype kept"]).text()
+
+
+def test_the_mean_error_leaves_out_what_has_none():
+    "A case whose exact results are all 0 has no error in ulp; it must not make the mean infinite."
+    value, gradient = audit(find("lsep_loss"), checks=["value"]).errors()
+    assert 0 < value["mean"] < 0.5 and 0 < gradient["mean"] < 0.5
+
+
+def test_examples_that_are_left_out():
+    bce_loss = F.binary_cross_entropy_with_logits
+
+    def fine(x, y, mask=None, reduction="mean"):
+        loss = bce_loss(x, y, reduction="none") if mask is None else torch.where(mask, bce_loss(torch.where(mask, x, 0.0), y, reduction="none"), 0.0)
+        return loss if reduction == "none" else loss.sum() / (max(1, loss.numel() if mask is None else mask.sum()) if reduction == "mean" else 1)
+
+    def drops(x, y, ignore_index=255, reduction="mean"):
+        return bce_loss(x[y != ignore_index], y[y != ignore_index], reduction=reduction)
+
+    assert audit(fine, bce.spec(), checks=["ignore"]).passed
+    assert audit(drops, bce.spec(), checks=["ignore"])["ignore"].detail == "ignore_index: with nothing left the mean is not finite"
+    assert audit(bce_loss, bce.spec(), checks=["ignore"])["ignore"].detail == "the loss has no argument ignore_index or mask"
+
+
+def test_bad_targets_are_not_asked_for_on_a_device():
+    from lossbook.audit import Examination, NotRun, make_subject, taken
+    with pytest.raises(NotRun): taken(Examination(make_subject(bce.claims()[0]), "float32", (1, 1), None, "quick", "cuda"), {})
+
+
 def test_a_clamp_of_probabilities_is_a_dead_gradient_and_a_cap():
     def clamped(p, y): return F.binary_cross_entropy(p.clamp(1e-4, 1 - 1e-4), y, reduction="none")
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from conftest import CLAIMS
 from typer.testing import CliRunner
 
 import lossbook
+from lossbook.audit import audit
 from lossbook.catalogue import find
 from lossbook.cli import Output, BadCall, make_app, readable
 from lossbook.targets import Adapted, BadTarget, Reading, adapt, formulas_for, held_to, load, prepare, take_apart
@@ -52,7 +54,13 @@ class FocalLoss(nn.Module):
         loss = -((1 - log_p.exp()) ** self.gamma) * log_p
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
-criterion = nn.BCEWithLogitsLoss()
+def masked_mean(z, y, mask=None):
+    loss = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+    return loss.mean() if mask is None else (loss * mask).sum() / mask.sum()
+
+def ignores_and_counts(z, t, ignore_index=255): return F.cross_entropy(z, t, ignore_index=ignore_index, reduction="none").mean()
+
+criterion, own_criterion = nn.BCEWithLogitsLoss(), nn.CrossEntropyLoss(ignore_index=7)
 number = 3
 '''
 
@@ -137,7 +145,7 @@ def test_a_set_of_the_catalogue_that_is_not_there_yet():
     "Other kinds need nothing new: a claim of kind sets, made here."
     import sympy as sp
 
-    from lossbook.audit import Claim, audit
+    from lossbook.audit import Claim
     from lossbook.symbolic import Spec
 
     s, y = sp.IndexedBase("s", real=True), sp.IndexedBase("y", real=True)
@@ -163,6 +171,48 @@ def test_options_and_parameters(losses):
     z, t = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 0])
     assert torch.allclose(row.reference(z, t)[0], lossbook.softmax_focal_loss(z, t, gamma=1.0, reduction="none"))
     assert prepare(f"{losses}:FocalLoss", options={"gamma": 3})[0].loss.calls.keys() == {"none", "mean", "sum"}
+
+
+@pytest.mark.parametrize("name,options,parameters", [
+    ("lsep_loss", {"scale": 2}, {"gamma": 2, "m": 0}),
+    ("lsep_loss", {"gamma": 2, "m": -0.5}, {"gamma": 2, "m": -0.5}),
+    ("circle_loss", {"scale": 32, "margin": 0.5}, {"gamma": 32, "m": 0.5}),
+    ("circle_loss", {"detach_weights": False}, {"gamma": 256, "m": 0.25}),
+    ("bounded_subset_softmax_loss", {"max_labels": 2}, {"K": 2, "theta": 0.5}),
+    ("bounded_subset_softmax_loss", {"K": 1, "theta": -1}, {"K": 1, "theta": -1}),
+    ("multilabel_cross_entropy", {"threshold": 1}, {"theta": 1}),
+    ("sparse_multilabel_cross_entropy", {"theta": 1}, {"theta": 1}),
+    ("sigmoid_focal_loss", {"gamma": 0.5, "alpha": 0.5}, {"gamma": 0.5, "alpha": 0.5}),
+])
+def test_the_exact_values_follow_the_parameters(name, options, parameters):
+    "By the name that the loss has for them, or by that of the formula; the loss is then called with them too."
+    made, notes = prepare(name, options=options)
+    assert {k: float(v) for k, v in made.parameters.items()} == parameters and not made.promise and any(note.startswith("Formula: ") for note in notes)
+    few = {"sizes": {"quick": ((1, 2, 5), 300, min(3, parameters.get("K", 3)))}} if made.kind != "pointwise" else {}
+    made = replace(made, traits={**made.traits, **few})
+    asked = ["value", "gradient", "infinite logits", "soft targets", "dead gradient", "ignore"]
+    assert audit(made, checks=asked, dtypes=["float32", "float64"]).passed
+
+
+def test_a_loss_that_ignores_a_parameter_is_found_out(tmp_path):
+    (tmp_path / "mine.py").write_text("import lossbook\ndef lsep(scores, labels, scale=1.0): return lossbook.lsep_loss(scores, labels, reduction='none')\n")
+    assert prepare(f"{tmp_path}/mine.py:lsep", held="lsep_loss")[0].parameters["gamma"] == 1
+    with pytest.raises(BadTarget, match="where the formula gives"): prepare(f"{tmp_path}/mine.py:lsep", held="lsep_loss", options={"scale": 3})
+
+
+@pytest.mark.parametrize("target,held,found", [
+    ("cross_entropy", None, ""),
+    ("torch.nn.functional.cross_entropy", None, "gradient nan; ignore_index: with nothing left"),
+    ("torch.nn.functional.nll_loss", "cross_entropy", "ignore_index: with nothing left the mean is not finite"),
+    ("torch.nn.BCEWithLogitsLoss", None, None),
+    ("{}:masked_mean", "BCEWithLogitsLoss", "mask, NaN in their place: the result changes from"),
+    ("{}:ignores_and_counts", "cross_entropy", "ignore_index: the result changes from"),
+    ("{}:own_criterion", "cross_entropy", "gradient nan; ignore_index: with nothing left"),
+])
+def test_what_is_left_out_is_asked_of_any_target(losses, target, held, found):
+    made, _ = prepare(target.format(losses), held=held)
+    finding = audit(made, checks=["ignore"])["ignore"]
+    assert finding.passed is (None if found is None else not found) and (found or "") in finding.detail
 
 
 def test_forced_readings(losses):
@@ -297,6 +347,17 @@ WRONG = [
     (["audit", "cross_entropy", "--set", "gamma=2"], "--set gamma: cross_entropy has no such option and the formula cross-entropy no such parameter; accepted: weight"),
     (["audit", "sigmoid_focal_loss", "--set", "gamma=many"], "gamma is a parameter of the formula and needs a finite number"),
     (["audit", "sigmoid_focal_loss", "--set", "gamma=-1"], "gamma: got -1, expected a number in [0, inf)"),
+    (["audit", "bounded_subset_softmax_loss", "--set", "max_labels=2.5"], "--set max_labels=2.5: expected an integer of at least 1"),
+    (["audit", "circle_loss", "--set", "detach_weights=1"], "--set detach_weights=1: expected True or False"),
+    (["audit", "lsep_loss", "--set", "scale=2", "--set", "gamma=3"], "--set gamma=3.0: scale was given another value"),
+    (["audit", "torch:"], "torch:: say which callable of the module: torch:NAME"),
+    (["audit", "{}:"], "say which callable of the module"),
+    (["audit", "torch.nn.functional"], "found an object of type module, which cannot be called"),
+    (["audit", "torch.nn.functional.cross_entropy", "--as", "lsep_loss"], "where the formula gives"),
+    (["audit", "cross_entropy", "--json", ""], "--json: expected the name of a file"),
+    (["audit", "cross_entropy", "--html", "{}/x.html"], "there is no folder"),
+    (["ledger", "--json", "/no/such/folder/x.json"], "there is no folder /no/such/folder"),
+    (["ledger", "--tier", "tiny"], "--tier tiny: there is no such tier"),
     (["audit", "sigmoid_focal_loss", "--set", "gamma"], "--set gamma: expected key=value"),
     (["audit", "sigmoid_focal_loss", "--set", "gamma=1", "--set", "gamma=2"], "--set gamma: given twice"),
     (["audit", "cross_entropy", "--set", "reduction=sum"], "--set reduction: the audit needs one loss per example"),

@@ -1,11 +1,15 @@
 """Does the ledger's record hold what is promised, and is no promise looser than it must be?"""
 import json
+import subprocess
+import sys
 
 import pytest
+import torch
 from conftest import CLAIMS, DTYPES
 
-from lossbook.catalogue import variants
-from lossbook.ledger import headline, setting
+from lossbook.audit import audit, make_subject, measure
+from lossbook.catalogue import find, variants
+from lossbook.ledger import headline, setting, take_ledger_on
 from lossbook.records import project_root
 
 RECORD = json.loads((project_root() / "nbs/evidence/records/ledger.json").read_text())
@@ -24,6 +28,29 @@ def test_measured_against_promised(name, options, dtype):
         if dtype in ("float16", "bfloat16"):  # random rows are no census
             assert all(c["rounded"] >= 0.999 for case, c in row[what].items() if case.startswith(("target", "scores (x", "(x")))
     if row["second"]: assert row["second"]["relative"] <= claim.second and row["second"]["broken"] == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("claim", variants(), ids=lambda c: f"{c.name}, {setting(c)}")
+def test_the_quick_tier_keeps_every_promise(claim, dtype):
+    "The other rows of the ledger, the claims of the catalogue, are measured anew in test_values.py."
+    report = audit(claim, dtypes=[dtype], checks=["value", "gradient", "false zeros", "finite", "rounding"], tier="quick")
+    assert report.passed, report.text()
+
+
+def test_the_ledger_of_another_device_has_the_same_rows(monkeypatch):
+    claim = find("cross_entropy")
+    monkeypatch.setattr("lossbook.ledger.ledger_entries", lambda: [(claim, "lossbook", claim.loss), (claim, "PyTorch", claim.torch)])
+    monkeypatch.setattr("lossbook.ledger.DTYPES", ("float64",))
+    made = take_ledger_on("cpu", "quick")
+    assert [(r["who"], r["promise"]) for r in made["rows"]] == [("lossbook", claim.promise["float64"]), ("PyTorch", None)] and made["device"] == "cpu"
+    assert made["rows"][0]["value"] == measure(make_subject(claim), "float64")["value"]
+
+
+def test_a_device_that_is_not_there_is_one_line_and_status_2():
+    if torch.cuda.is_available(): pytest.skip("this machine has CUDA")
+    done = subprocess.run([sys.executable, "tools/audit.py", "--device", "cuda"], cwd=project_root(), capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "finds no CUDA device" in done.stderr and not done.stdout
 
 
 def test_the_record_covers_the_catalogue_and_nothing_else():

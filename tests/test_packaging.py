@@ -121,9 +121,18 @@ def test_a_user_needs_torch_only(wheel):
     plain = {need.name for need in needs if need.marker is None}
     assert plain <= {"torch", "numpy"} and "torch" in plain
     extras = set(read_metadata(wheel).get_all("Provides-Extra"))
-    assert extras == {"verify", "dev"}
+    assert extras == {"verify", "dev", "peers"}
     verify = {need.name for need in needs if need.marker and need.marker.evaluate({"extra": "verify"})}
     assert {"sympy", "python-flint", "numpy", "matplotlib"} <= verify
+
+
+def test_the_extra_of_the_peers_pins_what_the_page_measured(wheel):
+    "Every library of the extra has exactly the version of tools/peers/requirements.txt."
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "tools/peers/requirements.txt").read_text(encoding="utf-8"), re.M))
+    needs = [Requirement(text) for text in read_metadata(wheel).get_all("Requires-Dist")]
+    asked = {extra: {n.name: n for n in needs if n.marker and n.marker.evaluate({"extra": extra})} for extra in ("peers", "verify")}
+    assert asked["peers"].keys() - asked["verify"].keys() == set(config()["peers_requirements"].split()) and asked["verify"].keys() < asked["peers"].keys()
+    for need in (asked["peers"][name] for name in asked["peers"].keys() - asked["verify"].keys()): assert str(need.specifier) == f"=={pins[need.name]}"
 
 
 def test_the_wheel_brings_the_command(wheel):

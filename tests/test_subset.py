@@ -90,6 +90,19 @@ def test_against_balls_for_many_classes(dtype):
         flint.ctx.prec = old
 
 
+@pytest.mark.parametrize("x", (-1e3, -9.02479144e15, -3e38))
+@pytest.mark.parametrize("dtype", (torch.float64, torch.float32))
+def test_what_an_excluded_pair_loses_does_not_enter_the_sum(x, dtype):
+    "With at most one label, class 0 may only come in place of class 1. Its score less the threshold is rounded; that is nobody's business."
+    z, y = torch.tensor([[x, 0.0]], dtype=dtype, requires_grad=True), torch.tensor([[False, True]])
+    loss = lossbook.bounded_subset_softmax_loss(z, y, max_labels=1, threshold=-1.0)
+    (slope,) = torch.autograd.grad(loss, z)
+    assert math.isclose(loss.item(), math.log1p(math.exp(-1)), rel_tol=1e-7 if dtype == torch.float32 else 1e-15)
+    assert slope[0, 0] == 0 and math.isclose(slope[0, 1].item(), -1 / (1 + math.e), rel_tol=1e-7)
+    value, gradient = reference(z.detach().double(), y, K=1, theta=-1.0)
+    assert math.isclose(value.item(), loss.item(), rel_tol=1e-7) and torch.allclose(gradient, slope.double(), rtol=1e-7)
+
+
 @pytest.mark.parametrize("claim", claims(), ids=lambda c: c.name)
 @pytest.mark.parametrize("pattern", ((1, 0, 0), (1, 1, 0), (1, 1, 0, 0)), ids=str)
 def test_the_reference_against_enclosures(claim, pattern):

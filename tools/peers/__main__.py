@@ -1,6 +1,6 @@
 """Measure the losses of other libraries and write the record that the page "The field" reads.
 
-    pip install -c constraints.txt -e '.[verify]'
+    pip install -c constraints.txt -e '.[peers]'
     pip install --no-deps -r tools/peers/requirements.txt
     python tools/peers                     measure all that is installed: nbs/evidence/records/peers.json
     python tools/peers kornia MONAI        a look at some: prints, writes nothing
