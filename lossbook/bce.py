@@ -68,7 +68,7 @@ def _kernel(room, g, x: Tensor, y: Tensor):
     slope = torch.mul(slope, above.mul_(g + g).sub_(g), out=room.result(slope))
     return slope if loss is None else (loss, slope)
 
-
+# %% ../nbs/likelihood/bce.ipynb #cbff59e6
 def _closed_value(x: Tensor, y: Tensor) -> Tensor:
     "Equation (6) for compiled code, where a choice costs nothing."
     y = y.to(x.dtype)
@@ -82,7 +82,7 @@ def _closed_slope(x: Tensor, y: Tensor) -> Tensor:
     size = (w - (1 - w) * e) / (1 + e)
     return torch.where(x >= 0, size, -size)
 
-
+# %% ../nbs/likelihood/bce.ipynb #0aef0578
 _fused = Fused(_composition, _kernel, closed=(_closed_value, _closed_slope))
 
 # %% ../nbs/likelihood/bce.ipynb #c039

@@ -9,6 +9,7 @@ from functools import lru_cache, update_wrapper
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor
+from torch.library import custom_op
 
 from .arguments import DTYPES, constant, wide
 from .reduction import reduce
@@ -98,7 +99,7 @@ class Workspace:
         return self.target if fits else like
 
 # %% ../nbs/foundations/fused.ipynb #c014
-_known = []  # every loss with two ways, by its number
+_known = {}  # every loss with two ways, by the name of its kernel
 
 
 class Fused:
@@ -116,8 +117,8 @@ class Fused:
 
     def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, closed=None):
         self.compose, self.kernel, self.dim, self.dtypes = compose, kernel, dim, dtypes
-        self.number = len(_known)
-        _known.append(self)
+        self.name = f"{kernel.__module__}.{kernel.__qualname__}"
+        _known[self.name] = self
         self.closed = None if closed is None else _closed_form(*closed)
 
     def __call__(self, x: Tensor, *rest, over: float | None = None) -> Tensor:
@@ -265,15 +266,24 @@ def _in_graph(loss: Fused, over, x: Tensor, *rest):
         return out if over is None else out.sum() / over
     tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
     numbers = [r for r in rest if isinstance(r, float)] + [None]
-    return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.number)[0]
+    return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.name)[0]
 
 # %% ../nbs/foundations/fused.ipynb #cc9b508a
-@torch.library.custom_op("lossbook::rows", mutates_args=(), device_types="cpu")
+@custom_op("lossbook::rows", mutates_args=(), device_types="cpu")
 def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
-             over: float | None, loss: int) -> tuple[Tensor, Tensor]:
+             over: float | None, loss: str) -> tuple[Tensor, Tensor]:
     "Losses of rows, or their mean, and the gradient: a kernel as one operation of a graph."
     x, slope = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
-    return _known[loss].losses(over, slope, x, *_rest(a, b, number, loss)), slope
+    with _autograd_again():  # for a piece that goes to the composition
+        return _known[loss].losses(over, slope, x, *_rest(a, b, number, loss)), slope
+
+
+def _autograd_again():
+    "Autograd inside an operation, where PyTorch switches it off."
+    exclude = torch._C._dispatch_tls_local_exclude_set()
+    for key in ("AutogradFunctionality", "AutogradCPU", "ADInplaceOrView"):
+        exclude = exclude.remove(getattr(torch._C.DispatchKey, key))
+    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), exclude)
 
 
 def _rest(a, b, number, loss):

@@ -236,19 +236,19 @@ def _sparse(x: Tensor, place: Tensor, there: Tensor, valid: Tensor | None, thres
     return _side(others, rest) + _side(own, minus)
 
 
-def _sparse_composition(x: Tensor, place: Tensor, threshold: float) -> Tensor:
-    return _sparse(wide(x), place, place < x.shape[-1], None, threshold)
+def _sparse_composition(x: Tensor, place: Tensor, there: Tensor, threshold: float) -> Tensor:
+    return _sparse(wide(x), place, there, None, threshold)
 
 
-def _sparse_kernel(room, g, x: Tensor, place: Tensor, threshold: float):
-    "One pass as above; the column of the padding is at inf, so that 1 / e^u is 0 there."
+def _sparse_kernel(room, g, x: Tensor, place: Tensor, there: Tensor, threshold: float):
+    "One pass as above; the column of the padding is NaN, as in `_sparse`."
     wide_e = room((x.shape[0], x.shape[1] + 1), torch.float64)
     e = wide_e[:, :-1]
     e.copy_(x)
     if threshold: e.sub_(torch.tensor(threshold, dtype=torch.float32).item())
     e.exp_()
-    wide_e[:, -1] = INF
-    own = wide_e.gather(1, place).reciprocal_()
+    wide_e[:, -1] = float("nan")
+    own = torch.where(there, 1 / wide_e.gather(1, place), 0.0)
     wide_e.scatter_(1, place, 0.0)
     P, N = own.sum(1, keepdim=True), e.sum(1, keepdim=True)
     if not P.sum() + N.sum() < 1e260: return None
@@ -319,8 +319,8 @@ def sparse_multilabel_cross_entropy(
         t = _checked(threshold, compute)
         if weight is None and not isinstance(normalizer, Tensor) and reduction != "none":
             how = {"reduction": reduction, "dtype": result, "normalizer": normalizer}
-            return reduced(_sparse_fused, logits, place, t, **how)
-        loss = _sparse_fused(logits, place, t)
+            return reduced(_sparse_fused, logits, place, there, t, **how)
+        loss = _sparse_fused(logits, place, there, t)
     return reduce_sets(loss, Sets(x, there, valid, result), weight, reduction, normalizer)
 
 # %% ../nbs/sets/multilabel.ipynb #c077
