@@ -8,18 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lossbook.arguments import (
-    can_read,
-    check_floating,
-    check_mask,
-    check_number,
-    check_range,
-    check_shape,
-    check_tensor,
-    constant,
-    wide,
-    working_dtypes,
-)
+from .arguments import can_read, check_floating, check_mask, check_number, check_range
+from .arguments import check_shape, check_tensor, constant, wide, working_dtypes
 from .criterion import Criterion
 from .fused import NARROW, Fused, per_row, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale

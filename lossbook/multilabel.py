@@ -13,16 +13,8 @@ from .criterion import Criterion
 from .fused import NARROW, Fused, all_hard, is_hard, per_row, reduced
 from .reduction import fill_masked
 from .stable import exp_difference, softplus
-from lossbook.two_sums import (
-    INF,
-    Sets,
-    check_rows,
-    log1p_sum,
-    no_sets,
-    prepare_sets,
-    reduce_sets,
-    shifted,
-)
+from .two_sums import INF, Sets, check_rows, log1p_sum
+from .two_sums import no_sets, prepare_sets, reduce_sets, shifted
 
 # %% auto #0
 __all__ = ['spec', 'multilabel_cross_entropy', 'sparse_multilabel_cross_entropy', 'MultilabelCrossEntropyLoss',
@@ -179,13 +171,10 @@ def multilabel_cross_entropy(
     if isinstance(threshold, Tensor) or sets.valid is not None:
         y = _bool_or_soft(sets.y, sets.x.dtype)
         loss = _dense(sets.x, y, sets.valid, threshold)
-    else:
-        t = _checked(threshold, sets.x.dtype)
-        if weight is None and not isinstance(normalizer, Tensor) and reduction != "none":
-            how = {"reduction": reduction, "dtype": sets.dtype, "normalizer": normalizer}
-            return reduced(_fused, logits, sets.y, t, **how)
-        loss = _fused(logits, sets.y, t)
-    return reduce_sets(loss, sets, weight, reduction, normalizer)
+        return reduce_sets(loss, sets, weight, reduction, normalizer)
+    how = {"reduction": reduction, "weight": weight, "normalizer": normalizer}
+    t = _checked(threshold, sets.x.dtype)
+    return reduced(_fused, logits, sets.y, t, dtype=sets.dtype, **how)
 
 # %% ../nbs/sets/multilabel.ipynb #c072
 def _places(logits: Tensor, indices, padding_index) -> tuple[Tensor, Tensor]:
@@ -315,13 +304,11 @@ def sparse_multilabel_cross_entropy(
     x = fill_masked(logits, valid).to(compute)
     if isinstance(threshold, Tensor) or valid is not None:
         loss = _sparse(x, place, there, valid, threshold)
-    else:
-        t = _checked(threshold, compute)
-        if weight is None and not isinstance(normalizer, Tensor) and reduction != "none":
-            how = {"reduction": reduction, "dtype": result, "normalizer": normalizer}
-            return reduced(_sparse_fused, logits, place, there, t, **how)
-        loss = _sparse_fused(logits, place, there, t)
-    return reduce_sets(loss, Sets(x, there, valid, result), weight, reduction, normalizer)
+        sets = Sets(x, there, valid, result)
+        return reduce_sets(loss, sets, weight, reduction, normalizer)
+    how = {"reduction": reduction, "weight": weight, "normalizer": normalizer}
+    t = _checked(threshold, compute)
+    return reduced(_sparse_fused, logits, place, there, t, dtype=result, **how)
 
 # %% ../nbs/sets/multilabel.ipynb #c077
 class MultilabelCrossEntropyLoss(
@@ -397,31 +384,6 @@ _BAD_THRESHOLDS = (
     ("integer thresholds", {"threshold": torch.ones(3).long()}, TypeError, "threshold: got dtype"),
 )
 
-
-def _sparse_refusals() -> tuple:
-    "Calls that the sparse form must refuse."
-    from lossbook.sets import set_refusals
-
-    call = {"logits": torch.zeros(2, 3), "indices": torch.tensor([[0, -1], [2, 0]])}
-    i = call["indices"]
-    shared = [(what, {k: v for k, v in given.items() if k != "target"}, *rest)
-              for what, given, *rest in set_refusals() if not rest[-1].startswith("target")]
-    own = (
-        ("a class n", {"indices": i + 1}, ValueError, "indices: got the value 3, expected values"),
-        ("another negative", {"indices": i * 2}, ValueError, "indices: got the value -2"),
-        ("a class twice", {"indices": i * 0}, ValueError, "indices: got class 0 twice in a row"),
-        ("a flat list", {"indices": i[0]}, ValueError, "indices: got shape (2,), expected (2, m)"),
-        ("other rows", {"indices": i[:1]}, ValueError, "indices: got shape (1, 2), expected (2,"),
-        ("float indices", {"indices": i.float()}, TypeError, "indices: got dtype torch.float32"),
-        ("a dense target", {"indices": i > 0}, TypeError, "indices: got dtype torch.bool"),
-        ("no tensor", {"indices": [[0], [1]]}, TypeError, "indices: got list"),
-        ("two devices", {"indices": i.to("meta")}, ValueError, "indices: got a tensor on meta"),
-        ("padding is a class", {"padding_index": 2}, ValueError, "padding_index: got 2, which"),
-        ("padding as float", {"padding_index": -1.0}, TypeError, "padding_index: got float"),
-        *_BAD_THRESHOLDS,
-    )
-    return tuple((what, {**call, **change}, *rest) for what, change, *rest in (*own, *shared))
-
 # %% ../nbs/sets/multilabel.ipynb #c083
 def claim_for(threshold: float = 0.0, *, sparse: bool = False):
     """What this chapter claims about one of its functions at a threshold.
@@ -434,7 +396,7 @@ def claim_for(threshold: float = 0.0, *, sparse: bool = False):
     from functools import partial
 
     from lossbook.audit import Claim
-    from lossbook.sets import set_call, set_refusals
+    from lossbook.sets import set_call, set_refusals, sparse_refusals
 
     threshold = torch.tensor(threshold, dtype=torch.float32).item()
     own = [(what, {**set_call(), **change}, *rest) for what, change, *rest in _BAD_THRESHOLDS]
@@ -460,7 +422,7 @@ def claim_for(threshold: float = 0.0, *, sparse: bool = False):
             "Lipschitz constant": r"2 in the largest score, $\sqrt2$ in the 2-norm; smoothness ½",
         },
         laws=_laws(threshold),
-        refuses=_sparse_refusals() if sparse else set_refusals(soft=True, own=own),
+        refuses=sparse_refusals(_BAD_THRESHOLDS) if sparse else set_refusals(soft=True, own=own),
         chapter="nbs/sets/multilabel.ipynb",
         kind="sparse" if sparse else "sets",
         reference=partial(reference, threshold=threshold),

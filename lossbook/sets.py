@@ -17,7 +17,7 @@ from .symbolic import Spec, expand_scores
 
 # %% auto #0
 __all__ = ['SIZES', 'AHEAD', 'BEHIND', 'PATTERNS', 'to_indices', 'SetSubject', 'at_most', 'expand_set', 'enclosures', 'set_cases',
-           'set_call', 'set_refusals']
+           'set_call', 'set_refusals', 'sparse_refusals']
 
 # %% ../nbs/foundations/sets.ipynb #c005
 def to_indices(target: torch.Tensor, padding: int = -1) -> torch.Tensor:
@@ -444,3 +444,25 @@ def set_refusals(first: str = "logits", *, soft: bool = False, own=()) -> tuple:
         ("a trainable normaliser", {"normalizer": trainable}, ValueError, "normalizer: got a tensor that requires grad"),
         *half, *own,
     ))
+
+
+def sparse_refusals(own=()) -> tuple:
+    "Calls that a loss of lists of class numbers must refuse, and its own."
+    call = {"logits": torch.zeros(2, 3), "indices": torch.tensor([[0, -1], [2, 0]])}
+    i = call["indices"]
+    shared = [(what, {k: v for k, v in given.items() if k != "target"}, *rest)
+              for what, given, *rest in set_refusals() if not rest[-1].startswith("target")]
+    bad = (
+        ("a class n", {"indices": i + 1}, ValueError, "indices: got the value 3, expected values"),
+        ("another negative", {"indices": i * 2}, ValueError, "indices: got the value -2"),
+        ("a class twice", {"indices": i * 0}, ValueError, "indices: got class 0 twice in a row"),
+        ("a flat list", {"indices": i[0]}, ValueError, "indices: got shape (2,), expected (2, m)"),
+        ("other rows", {"indices": i[:1]}, ValueError, "indices: got shape (1, 2), expected (2,"),
+        ("float indices", {"indices": i.float()}, TypeError, "indices: got dtype torch.float32"),
+        ("a dense target", {"indices": i > 0}, TypeError, "indices: got dtype torch.bool"),
+        ("no tensor", {"indices": [[0], [1]]}, TypeError, "indices: got list"),
+        ("two devices", {"indices": i.to("meta")}, ValueError, "indices: got a tensor on meta"),
+        ("padding is a class", {"padding_index": 2}, ValueError, "padding_index: got 2, which"),
+        ("padding as float", {"padding_index": -1.0}, TypeError, "padding_index: got float"),
+    )
+    return tuple((what, {**call, **change}, *rest) for what, change, *rest in (*bad, *own, *shared))

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import lossbook.fused as fused
-from conftest import CLAIMS, DTYPES, each_claim, make_inputs, subject_of
+from conftest import CLAIMS, DTYPES, each_claim, make_inputs, of_sets, subject_of
 from lossbook.audit import measure
 from lossbook.focal import claim_for, softmax_claim_for
 
@@ -47,7 +47,8 @@ def test_plain_code_takes_the_kernel(claim, dtype, reduction, calls):
 @pytest.mark.parametrize("dtype", DTYPES)
 @kernels
 def test_composition_keeps_the_promise(claim, dtype):
-    "The kernels are measured by test_values; here the way that compiled code, other devices and transforms take."
+    "The kernels are measured by test_values; here the way that other devices and transforms take."
+    if of_sets(claim) and dtype != "float32": pytest.skip("losses of sets compute in float64 in every dtype: float32 stands for all")
     with fused.composition(): found = measure(subject_of(claim), dtype)
     for what, allowed in zip(("value", "gradient"), claim.promise[dtype]):
         for case, result in found[what].items():
