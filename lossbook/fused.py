@@ -16,8 +16,8 @@ from .reduction import reduce
 
 
 # %% auto #0
-__all__ = ['PIECE', 'NARROW', 'composition', 'is_plain', 'Workspace', 'Fused', 'is_compiled', 'reduced', 'per_row', 'is_hard',
-           'all_hard', 'power_', 'small_power', 'compiled']
+__all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'is_plain', 'Workspace', 'Fused', 'is_compiled', 'reduced', 'per_row',
+           'is_hard', 'all_hard', 'power_', 'small_power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -269,7 +269,10 @@ def _in_graph(loss: Fused, over, x: Tensor, *rest):
     return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.name)[0]
 
 # %% ../nbs/foundations/fused.ipynb #cc9b508a
-@custom_op("lossbook::rows", mutates_args=(), device_types="cpu")
+OPERATION = "lossbook::rows" if __name__ == "lossbook.fused" else "lossbook::rows_of_this_page"
+
+
+@custom_op(OPERATION, mutates_args=(), device_types="cpu")
 def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
              over: float | None, loss: str) -> tuple[Tensor, Tensor]:
     "Losses of rows, or their mean, and the gradient: a kernel as one operation of a graph."
