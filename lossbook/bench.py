@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from .bce import binary_cross_entropy_with_logits
 from .cross_entropy import cross_entropy
 from .focal import sigmoid_focal_loss, softmax_focal_loss
+from .fused import compiled
 from .multilabel import multilabel_cross_entropy, sparse_multilabel_cross_entropy
 from .subset_softmax import subset_softmax_loss
 
@@ -36,9 +37,9 @@ from .subset_softmax import subset_softmax_loss
 __all__ = ['STORAGE_GOAL', 'EXP', 'BOTH', 'FOCAL', 'FOCAL15', 'WORKS', 'LEAST', 'LABELS', 'NATIVE', 'PEERS', 'OTHERS',
            'COMPILED_TOO', 'KEEP', 'DEFAULT', 'FRESH_CALLS', 'WARM_UP', 'AGREE', 'PHASES', 'SIZES', 'SIZED', 'Work',
            'shape_of', 'inputs', 'Absent', 'release', 'peer', 'by_hand_gathered', 'by_hand_one_hot', 'by_hand_masked',
-           'Contender', 'Copy', 'Jax', 'compiled', 'contenders', 'timed', 'interleaved', 'quartiles', 'steady_memory',
-           'faults', 'fresh', 'saved_bytes', 'allocations', 'memory', 'unit_costs', 'floor', 'run_work', 'bench',
-           'verdicts', 'take_speed', 'take_sizes']
+           'Contender', 'Copy', 'Jax', 'contenders', 'timed', 'interleaved', 'quartiles', 'steady_memory', 'faults',
+           'fresh', 'saved_bytes', 'allocations', 'memory', 'unit_costs', 'floor', 'run_work', 'bench', 'verdicts',
+           'take_speed', 'take_sizes']
 
 # %% ../nbs/evidence/speed.ipynb #c033
 @dataclass(frozen=True)
@@ -362,13 +363,6 @@ class Jax(Contender):
         return self.wait(self.step(*self.arrays))[0]
 
 # %% ../nbs/evidence/speed.ipynb #c046
-def compiled(function):
-    "The function compiled: one graph, no Python in between."
-    from lossbook import compiled as through_the_compiler
-
-    return through_the_compiler(function)
-
-
 def _own(work, z, y, compile, functions) -> list:
     "Ours and PyTorch's, and both compiled."
     other = next((w for w in WORKS if w.key == work.native_of), None)

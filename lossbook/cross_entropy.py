@@ -19,8 +19,8 @@ INF = float("inf")
 
 # %% auto #0
 __all__ = ['INF', 'spec', 'exponentials', 'gap_of', 'odds', 'neg_log', 'row_sums', 'neg_log_soft', 'smooth', 'Rows',
-           'check_classes', 'prepare_rows', 'reduce_rows', 'plain_rows', 'cross_entropy', 'CrossEntropyLoss',
-           'reference', 'claims']
+           'check_classes', 'prepare_rows', 'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference',
+           'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
 def spec():
@@ -82,23 +82,22 @@ def _composition(x: Tensor, index: Tensor, keep: Tensor | None) -> Tensor:
     return neg_log(*odds(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index))
 
 
-def row_sums(room, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+def row_sums(room, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """e^s with 0 at the right class, e^s of the right class, and the sum over the others, float64.
 
-    None where these are too large or too small to be divided. The last two are (N, 1, ...).
+    The last two are (N, 1, ...); NaN where they are too large or too small to be divided.
     """
     at = index.unsqueeze(1)
     e = room(x.shape, torch.float64).copy_(x).exp_()
     own = e.gather(1, at)
     others = e.scatter_(1, at, 0.0).sum(1, keepdim=True)
-    if own.min() > 1e-260 and own.max() < 1e260 and others.max() < 1e260: return e, own, others
+    safe = (own > 1e-260) & (own < 1e260) & (others < 1e260)
+    return e, torch.where(safe, own, float("nan")), others
 
 
 def _kernel(room, g, x: Tensor, index: Tensor, keep: Tensor | None):
-    "Losses and gradients of rows; those that keep drops are finite, and dropped later."
-    sums = row_sums(room, x, index)
-    if sums is None: return None
-    e, own, others = sums
+    "Losses and gradients of rows; those that keep drops are dropped later."
+    e, own, others = row_sums(room, x, index)
     loss = None if isinstance(g, Tensor) else torch.log1p(others / own).squeeze(1)
     if g is None: return loss
     share = per_row(g) / (own + others)
@@ -127,9 +126,7 @@ def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
 def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     "The same in one pass, and its gradient p W - t, with W the sum of t; the class on top apart."
     best = x.argmax(1)
-    sums = row_sums(room, x, best)
-    if sums is None: return None
-    e, own, others = sums
+    e, own, others = row_sums(room, x, best)
     at, t = best.unsqueeze(1), room(x.shape, torch.float64).copy_(dense)
     z, of_best, of_all = own + others, t.gather(1, at), t.sum(1, keepdim=True)
     if g is not None:
@@ -287,10 +284,19 @@ def reduce_rows(loss: Tensor, rows: Rows, reduction: str, normalizer) -> Tensor:
     return loss.squeeze(0) if rows.single and reduction == "none" else loss
 
 
-def plain_rows(rows: Rows, factor: Tensor | None, reduction: str, normalizer) -> bool:
-    "Whether a mean or sum over rows is plain: all of them count, and each counts 1."
-    fixed = rows.keep is None and factor is None and not isinstance(normalizer, Tensor)
-    return fixed and reduction != "none"
+def by_index(loss: Fused, rows: Rows, factor: Tensor | None, reduction: str, normalizer, *numbers):
+    """A loss of class indices, reduced; in one pass where every row counts, and counts 1.
+
+    Args:
+        loss: of (scores, index, which rows count, *numbers).
+        factor: what the loss of each class is multiplied by, (C,), or None.
+    """
+    args = rows.x, rows.index, rows.keep, *numbers
+    if rows.keep is None and factor is None and not rows.single:
+        how = {"reduction": reduction, "dtype": rows.dtype, "normalizer": normalizer}
+        return reduced(loss, *args, **how)
+    each = scale(loss(*args), None if factor is None else factor[rows.index])
+    return reduce_rows(each, rows, reduction, normalizer)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c051
 def cross_entropy(
@@ -345,17 +351,11 @@ def cross_entropy(
         logits, target, weight, ignore_index, label_smoothing, mask, reduction, normalizer
     )
     if rows.index is not None and not label_smoothing:
-        if plain_rows(rows, weight, reduction, normalizer):
-            how = {"reduction": reduction, "dtype": rows.dtype, "normalizer": normalizer}
-            return reduced(_fused, rows.x, rows.index, None, **how)
-        loss = _fused(rows.x, rows.index, rows.keep)
-        loss = scale(loss, None if weight is None else rows.weight[rows.index])
-    else:
-        x = rows.scores()
-        dense = smooth(x, rows.one_hot(), label_smoothing)
-        dense = dense if weight is None else dense * rows.per_class(rows.weight)
-        loss = _soft_fused(x, dense)
-    return reduce_rows(loss, rows, reduction, normalizer)
+        return by_index(_fused, rows, rows.weight, reduction, normalizer)
+    x = rows.scores()
+    dense = smooth(x, rows.one_hot(), label_smoothing)
+    dense = dense if weight is None else dense * rows.per_class(rows.weight)
+    return reduce_rows(_soft_fused(x, dense), rows, reduction, normalizer)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c055
 class CrossEntropyLoss(

@@ -12,9 +12,8 @@ from .arguments import check_number, check_range, constant, wide
 from .bce import _prepare
 from .criterion import Criterion
 from .cross_entropy import INF, check_classes, exponentials, gap_of, neg_log, odds
-from .cross_entropy import plain_rows, prepare_rows
-from .cross_entropy import reduce_rows, row_sums, smooth
-from .fused import NARROW, Fused, is_hard, per_row, power_, reduced, small_power
+from .cross_entropy import by_index, prepare_rows, reduce_rows, row_sums, smooth
+from .fused import NARROW, Fused, is_hard, per_row, power, reduced
 from .reduction import fill_masked, reduce, scale
 from .stable import sigmoid, softplus
 
@@ -115,11 +114,12 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
     if g is not None:
         pull = torch.neg(s, out=room(x.shape, kind)).exp_()
         pull = torch.addcmul(q, pull, s, value=gamma, out=pull).mul_(sign.mul_(g))
-    power = power_(room, q, gamma).mul_(share)
-    if g is not None: slope = torch.mul(pull, power, out=room.result(pull))
+    factor, loss = power(q, gamma, room), None
+    if sixteen and not isinstance(g, Tensor): loss = _undecided(s * factor, u.neg_(), gamma) * share
+    factor.mul_(share)
+    if g is not None: slope = torch.mul(pull, factor, out=room.result(pull))
     if isinstance(g, Tensor): return slope
-    if sixteen: loss = share.mul_(_undecided(s.mul_(power).div_(share), u.neg_(), gamma))
-    else: loss = s.mul_(power)
+    loss = s.mul_(factor) if loss is None else loss
     return loss if g is None else (loss, slope)
 
 
@@ -135,11 +135,11 @@ def _both_sides(x: Tensor, y: Tensor, for_1: float, for_0: float):
 def _closed_value(x, y, gamma, for_1, for_0):
     "For compiled code: both sides of the mixture."
     sides = _both_sides(x, y, for_1, for_0)
-    return sum(torch.where(w == 0, 0.0, w * small_power(q, gamma) * s) for q, s, _, w in sides)
+    return sum(torch.where(w == 0, 0.0, w * power(q, gamma) * s) for q, s, _, w in sides)
 
 
 def _closed_slope(x, y, gamma, for_1, for_0):
-    yes, no = ((w * small_power(q, gamma)) * (gamma * (p * s.clamp(max=_SURE)) + q)
+    yes, no = ((w * power(q, gamma)) * (gamma * (p * s.clamp(max=_SURE)) + q)
                for q, s, p, w in _both_sides(x, y, for_1, for_0))
     return no - yes
 
@@ -218,16 +218,14 @@ def _row_composition(x: Tensor, index: Tensor, keep: Tensor | None, gamma: float
 
 def _row_kernel(room, g, x: Tensor, index: Tensor, keep: Tensor | None, gamma: float):
     "(14), and for its gradient the pull of (5) shared among the others in proportion to e^s."
-    sums = row_sums(room, x, index)
-    if sums is None: return None
-    e, own, others = sums
+    e, own, others = row_sums(room, x, index)
     gamma = torch.tensor(gamma, dtype=torch.float32).item()
     p, q, s = own / (own + others), others / (own + others), torch.log1p(others / own)
     pull = None if g is None else (gamma * p * s + q) * per_row(g)
-    power = power_(room, q, gamma)
-    loss = None if isinstance(g, Tensor) else (power * s).squeeze(1)
+    factor = power(q, gamma)
+    loss = None if isinstance(g, Tensor) else (factor * s).squeeze(1)
     if g is None: return loss
-    share = torch.where(others > 0, pull.mul_(power) / others, 0.0)
+    share = torch.where(others > 0, pull.mul_(factor) / others, 0.0)
     slope = e.mul_(share).scatter_(1, index.unsqueeze(1), -pull)
     return slope if loss is None else (loss, slope)
 
@@ -315,18 +313,12 @@ def softmax_focal_loss(
     elif alpha is not None: check_number("alpha", alpha, 0)
     g, factor = constant(gamma), _class_weight(rows, alpha, classes)
     if rows.index is not None and not label_smoothing:
-        if plain_rows(rows, factor, reduction, normalizer):
-            how = {"reduction": reduction, "dtype": rows.dtype, "normalizer": normalizer}
-            return reduced(_row_fused, rows.x, rows.index, None, g, **how)
-        loss = _row_fused(rows.x, rows.index, rows.keep, g)
-        loss = scale(loss, None if factor is None else factor[rows.index])
-    else:
-        x = rows.scores()
-        dense = smooth(x, rows.one_hot(), label_smoothing)
-        dense = dense if factor is None else dense * rows.per_class(factor)
-        g = torch.full((), g, dtype=x.dtype, device=x.device).double()
-        loss = _rows_soft(x.double(), dense, g)
-    return reduce_rows(loss, rows, reduction, normalizer)
+        return by_index(_row_fused, rows, factor, reduction, normalizer, g)
+    x = rows.scores()
+    dense = smooth(x, rows.one_hot(), label_smoothing)
+    dense = dense if factor is None else dense * rows.per_class(factor)
+    g = torch.full((), g, dtype=x.dtype, device=x.device).double()
+    return reduce_rows(_rows_soft(x.double(), dense, g), rows, reduction, normalizer)
 
 # %% ../nbs/imbalance/focal.ipynb #c077
 def calibrate(probs: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:

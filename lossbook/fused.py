@@ -16,8 +16,8 @@ from .reduction import reduce
 
 
 # %% auto #0
-__all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'is_plain', 'Workspace', 'Fused', 'is_compiled', 'reduced', 'per_row',
-           'is_hard', 'all_hard', 'power_', 'small_power', 'compiled']
+__all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'is_ordinary', 'is_plain', 'Workspace', 'Fused', 'is_compiled',
+           'reduced', 'per_row', 'is_hard', 'all_hard', 'power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -32,15 +32,20 @@ def composition():
     finally: _always_composed = before
 
 
-def is_plain(*tensors: Tensor) -> bool:
-    "Whether these are ordinary CPU tensors in eager mode: no transform, no tracing, no subclass."
-    if _always_composed or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
-    if torch._C._are_functorch_transforms_active(): return False
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack(): return False
+def is_ordinary(*tensors: Tensor) -> bool:
+    "Whether these are ordinary tensors: no transform, no tracing, no forward mode, no subclass."
+    if torch.jit.is_tracing() or torch._C._are_functorch_transforms_active(): return False
     for t in tensors:
-        if type(t) not in (Tensor, torch.nn.Parameter) or t.device.type != "cpu": return False
+        if type(t) not in (Tensor, torch.nn.Parameter) or t.is_meta: return False
         if forward_ad.unpack_dual(t).tangent is not None: return False
     return True
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    "Whether they are that, on the CPU and in eager mode, and nothing watches or redirects operations."
+    if _always_composed or torch.compiler.is_compiling(): return False
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack(): return False
+    return is_ordinary(*tensors) and all(t.device.type == "cpu" for t in tensors)
 
 # %% ../nbs/foundations/fused.ipynb #c008
 PIECE = 1 << 17  # logits for each thread
@@ -148,24 +153,28 @@ class Fused:
         "Losses so that a piece of them can be indexed."
         return losses if self.dim == 1 and x.dim() == 2 else _flat(losses, x, self.dim)
 
+    def by_example(self, t, x):
+        "t, of a piece x, so that its first dimensions count the examples."
+        return t.movedim(1, -1) if self.dim == 1 and t.dim() == x.dim() > 2 else t
+
 # %% ../nbs/foundations/fused.ipynb #c015
 def _losses(self, over: float | None, slope: Tensor | None, x: Tensor, *rest) -> Tensor:
     "The losses or their mean, piece by piece; the gradient, divided by over, into slope."
-    room, sums, out, to = Workspace(), [], None, None
+    room, sums, out, to, g = Workspace(), [], None, None, None
     if slope is not None: to, g = _flat(slope, x, self.dim), 1.0 if over is None else 1.0 / over
     for i, part in self.parts(x, *rest):
         target = None if slope is None else to[i]
-        got = self.kernel(room.again(target), None if slope is None else g, *part)
-        got, of = got if isinstance(got, tuple) else (got, None)
-        added = None if got is None else got.sum()
-        if added is None or not added.abs() < float("inf"):
-            got, of = self.composed(part, None if slope is None else g)
-            added = got.sum()
-        if slope is not None and of.data_ptr() != target.data_ptr(): target.copy_(of)
+        got = self.kernel(room.again(target), g, *part)
+        got = self.composed(part, g) if got is None else got if isinstance(got, tuple) else (got, None)
+        added = got[0].sum()
+        if not added.isfinite():
+            self.mend(part, g, *got)
+            added = got[0].sum()
+        if slope is not None and got[1].data_ptr() != target.data_ptr(): target.copy_(got[1])
         sums.append(added)
         if over is None:
-            out = got.new_empty(self.shape(x)) if out is None else out
-            self.rows(out, x)[i] = got
+            out = got[0].new_empty(self.shape(x)) if out is None else out
+            self.rows(out, x)[i] = got[0]
     if over is None: return out
     return (torch.stack(sums).sum(dtype=torch.float64) / over).to(sums[0].dtype)
 
@@ -178,13 +187,17 @@ def _gradient(self, g: Tensor, x: Tensor, *rest) -> Tensor:
     for i, part in self.parts(x, *rest):
         of, target = g[i] if each else g, to[i]
         got = self.kernel(room.again(target), of, *part)
-        got = self.composed(part, of)[1] if got is None or not got.sum().isfinite() else got
+        if got is None: got = self.composed(part, of)[1]
+        elif not got.sum().isfinite(): self.mend(part, of, None, got)
         if got.data_ptr() != target.data_ptr(): target.copy_(got)
     return out
 
 
-def _composed(self, part, g):
-    "Losses of one piece by the composition, and g times their gradient unless g is None."
+Fused.losses, Fused.gradient = _losses, _gradient
+
+# %% ../nbs/foundations/fused.ipynb #00be33e5
+def _composed(self, part, g) -> tuple:
+    "Losses by the composition, and g times their gradient unless g is None."
     if g is None: return self.compose(*part), None
     with torch.enable_grad():
         leaf = part[0].detach().requires_grad_()
@@ -193,7 +206,20 @@ def _composed(self, part, g):
         return loss.detach(), torch.autograd.grad(loss, leaf, g)[0]
 
 
-Fused.losses, Fused.gradient, Fused.composed = _losses, _gradient, _composed
+def _mend(self, part, g, loss: Tensor | None, slope: Tensor | None):
+    "Write over what is not finite in the losses, or in the gradient where there are none."
+    x = part[0]
+    seen = slope if loss is None else loss
+    if loss is None and self.dim is not None: seen = slope.sum(1)
+    bad = ~seen.isfinite()
+    some = [self.by_example(t, x)[bad] if isinstance(t, Tensor) else t for t in part]
+    g = g[bad] if isinstance(g, Tensor) and g.dim() else g
+    value, of = self.composed(some, g)
+    if loss is not None: loss[bad] = value.to(loss.dtype)
+    if slope is not None: self.by_example(slope, x)[bad] = of.to(slope.dtype)
+
+
+Fused.composed, Fused.mend = _composed, _mend
 
 # %% ../nbs/foundations/fused.ipynb #c016
 class _Run(torch.autograd.Function):
@@ -265,8 +291,9 @@ def _in_graph(loss: Fused, over, x: Tensor, *rest):
         out = loss.closed.apply(x, *rest)
         return out if over is None else out.sum() / over
     tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
-    numbers = [r for r in rest if isinstance(r, float)] + [None]
-    return _rows_op(x, *tensors[:2], numbers[0], None if over is None else float(over), loss.name)[0]
+    numbers, wanted = [r for r in rest if isinstance(r, float)] + [None], torch.is_grad_enabled()
+    over = None if over is None else float(over)
+    return _rows_op(x, *tensors[:2], numbers[0], over, wanted and x.requires_grad, loss.name)[0]
 
 # %% ../nbs/foundations/fused.ipynb #cc9b508a
 OPERATION = "lossbook::rows" if __name__ == "lossbook.fused" else "lossbook::rows_of_this_page"
@@ -274,11 +301,12 @@ OPERATION = "lossbook::rows" if __name__ == "lossbook.fused" else "lossbook::row
 
 @custom_op(OPERATION, mutates_args=(), device_types="cpu")
 def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
-             over: float | None, loss: str) -> tuple[Tensor, Tensor]:
-    "Losses of rows, or their mean, and the gradient: a kernel as one operation of a graph."
-    x, slope = x.contiguous(), torch.empty(x.shape, dtype=x.dtype)
-    with _autograd_again():  # for a piece that goes to the composition
-        return _known[loss].losses(over, slope, x, *_rest(a, b, number, loss)), slope
+             over: float | None, wanted: bool, loss: str) -> tuple[Tensor, Tensor]:
+    "Losses of rows, or their mean, and the gradient if it is wanted, as one operation of a graph."
+    x, slope = x.contiguous(), torch.empty(x.shape if wanted else (0,), dtype=x.dtype)
+    with _autograd_again():  # for what goes to the composition
+        rest = _rest(a, b, number, loss)
+        return _known[loss].losses(over, slope if wanted else None, x, *rest), slope
 
 
 def _autograd_again():
@@ -296,9 +324,9 @@ def _rest(a, b, number, loss):
 
 
 @_rows_op.register_fake
-def _(x, a, b, number, over, loss):
+def _(x, a, b, number, over, wanted, loss):
     shape = () if over is not None else _known[loss].shape(x)
-    return x.new_empty(shape, dtype=torch.float64), x.new_empty(x.shape)
+    return x.new_empty(shape, dtype=torch.float64), x.new_empty(x.shape if wanted else (0,))
 
 
 def _keep_slope(ctx, inputs, output): ctx.dim, ctx.slope = _known[inputs[-1]].dim, output[1]
@@ -306,7 +334,7 @@ def _keep_slope(ctx, inputs, output): ctx.dim, ctx.slope = _known[inputs[-1]].di
 
 def _hand_over(ctx, g, _):
     g = g.unsqueeze(ctx.dim) if g.dim() else g
-    return (g * ctx.slope).to(ctx.slope.dtype), None, None, None, None, None
+    return (g * ctx.slope).to(ctx.slope.dtype), *[None] * 6
 
 
 _rows_op.register_autograd(_hand_over, setup_context=_keep_slope)
@@ -342,23 +370,21 @@ def all_hard(y: Tensor) -> bool:
     return all(is_hard(room.again(), flat[i]) for i in _pieces(flat, None))
 
 
-def power_(room: Workspace, q: Tensor, gamma: float) -> Tensor:
-    "q ** gamma for q in [0, 1]; q may be overwritten. Whole and half powers by products and a root."
-    if gamma > 8 or 2 * gamma != int(2 * gamma): return q.pow_(gamma)
-    out = torch.sqrt(q, out=room(q.shape, q.dtype)) if int(2 * gamma) % 2 else None
-    for n in reversed(bin(int(gamma))[2:]):
-        if n == "1": out = room(q.shape, q.dtype).copy_(q) if out is None else out.mul_(q)
-        q.mul_(q)
-    return q.fill_(1) if out is None else out
+def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
+    """q ** gamma for q in [0, 1]; whole and half powers by products and a root.
 
-
-def small_power(q: Tensor, gamma: float) -> Tensor:
-    "q ** gamma in the same way, as operations that a compiler fuses."
-    if gamma > 8 or 2 * gamma != int(2 * gamma): return q**gamma
-    out = torch.sqrt(q) if int(2 * gamma) % 2 else torch.ones_like(q)
-    for n in reversed(bin(int(gamma))[2:]):
-        out = out * q if n == "1" else out
-        q = q * q
+    With room in its buffers, and q may be overwritten; without, as operations that a compiler fuses.
+    """
+    if gamma > 8 or 2 * gamma != int(2 * gamma): return q**gamma if room is None else q.pow_(gamma)
+    if not gamma: return torch.ones_like(q) if room is None else q.fill_(1)
+    new = (lambda: None) if room is None else (lambda: room(q.shape, q.dtype))
+    out, bits = torch.sqrt(q, out=new()) if int(2 * gamma) % 2 else None, int(gamma)
+    while bits:
+        last = bits == 1
+        if bits % 2 and out is None: out = q if last or room is None else new().copy_(q)
+        elif bits % 2: out = out * q if room is None else out.mul_(q)
+        if not last: q = q * q if room is None else q.mul_(q)
+        bits //= 2
     return out
 
 # %% ../nbs/foundations/fused.ipynb #c027

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from .arguments import check_broadcast, check_floating, check_shape, check_tensor
 from .bce import binary_cross_entropy, binary_cross_entropy_with_logits
 from .criterion import EITHER, Criterion
 from .cross_entropy import cross_entropy
 from .focal import sigmoid_focal_loss, softmax_focal_loss
+from .fused import is_ordinary
 from .multilabel import multilabel_cross_entropy, sparse_multilabel_cross_entropy
 from .pairwise import circle_loss, lsep_loss
 from .reduction import check_reduction
@@ -347,13 +347,7 @@ def check_chunk(chunk, weight: Tensor) -> int:
 def whole(*tensors) -> bool:
     "Whether the rows cannot be taken in pieces: a transform, forward mode, export, a subclass."
     if torch.compiler.is_compiling(): return torch.compiler.is_exporting()
-    if torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return True
-    for t in tensors:
-        if not isinstance(t, Tensor): continue
-        if type(t) not in (Tensor, nn.Parameter) or t.is_meta: return True
-        if forward_ad.unpack_dual(t).tangent is not None: return True
-    return False
+    return not is_ordinary(*(t for t in tensors if isinstance(t, Tensor)))
 
 # %% ../nbs/speed/linear.ipynb #c040
 def _in_pieces(loss, input, weight, bias, target, chunk: int, options: dict) -> Tensor:

@@ -115,7 +115,7 @@ def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
     with_label = y.mul_(u)
     without = u.sub_(with_label)
     P, N = with_label.sum(1, keepdim=True), without.sum(1, keepdim=True)
-    if not P.sum() + N.sum() < 1e260: return None
+    N = torch.where(P + N < 1e260, N, float("nan"))  # beyond, the composition
     loss = None if isinstance(g, Tensor) else (torch.log1p(P) + torch.log1p(N)).squeeze(1)
     if g is None: return loss
     slope = without.mul_(per_row(g) / (1 + N)).sub_(with_label.mul_(per_row(g) / (1 + P)))
@@ -240,7 +240,7 @@ def _sparse_kernel(room, g, x: Tensor, place: Tensor, there: Tensor, threshold: 
     own = torch.where(there, 1 / wide_e.gather(1, place), 0.0)
     wide_e.scatter_(1, place, 0.0)
     P, N = own.sum(1, keepdim=True), e.sum(1, keepdim=True)
-    if not P.sum() + N.sum() < 1e260: return None
+    N = torch.where(P + N < 1e260, N, float("nan"))  # beyond, the composition
     loss = None if isinstance(g, Tensor) else (torch.log1p(P) + torch.log1p(N)).squeeze(1)
     if g is None: return loss
     e.mul_(per_row(g) / (1 + N))

@@ -88,6 +88,23 @@ def test_ways_agree_on_infinite_and_far_scores(claim):
         torch.testing.assert_close(other, found[0], rtol=2e-6, atol=1e-37, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@kernels
+def test_an_example_does_not_depend_on_its_neighbours(claim, dtype):
+    "Beside an example that a kernel leaves to the composition, the others get, bit by bit, what they get without it."
+    first, target = make_inputs(claim, 64, dtype=getattr(torch, dtype))
+    spoilt = first.clone()
+    spoilt[5] = float("inf") if claim.kind != "pointwise" else -float("inf")
+    results = []
+    for values in (first, spoilt):
+        leaf = values.clone().requires_grad_()
+        value = claim.loss(leaf, target, reduction="none", **claim.options)
+        keep = torch.arange(64) != 5
+        value[keep].sum().backward()
+        results.append((value.detach()[keep], leaf.grad[keep]))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
 @kernels
 def test_new_memory_for_the_backward_pass(claim):
     "At most the logits once more: nothing else that does not share memory with an argument."
