@@ -124,7 +124,7 @@ class Line(str):
 def provenance(made: dict) -> Line:
     "One line that says when and on what a record was made."
     m, v = made["machine"], made["machine"]["versions"]
-    place = m["gpu"] or f"{m['processor']}, {m['threads']} threads, {m['instructions']}"
+    place = m["gpu"] or f"{m['processor']}, {m['threads']} thread{'s' * (m['threads'] != 1)}, {m['instructions']}"
     return Line(
         f"Record “{made['name']}” of {made['date']}: {place}; torch {v.get('torch', '?')}, Python {m['python']}."
     )
