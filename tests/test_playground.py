@@ -7,7 +7,8 @@ import re
 
 import pytest
 import torch
-from test_site import DARK, DESKTOP, FAINT, PHONE, ROOT, SITE, WIDE, browser, opened, server, site, tab, tool  # noqa: F401 (fixtures)
+from browsing import DESKTOP, PHONE, ROOT, SITE, opened, tool
+from test_site import DARK, FAINT, WIDE
 
 from lossbook import playground as p
 
@@ -219,7 +220,8 @@ def test_everything_is_reached_and_moved_by_keyboard(tab, there):
     assert tab.evaluate("lossbookPlay.state.loss") == "ce" and tab.locator("#lb-play-alpha").is_hidden() and tab.locator("#lb-play-level").is_visible()
     tab.locator("input[name=lb-play-show]:checked").focus()
     tab.keyboard.press("ArrowLeft")
-    assert tab.evaluate("lossbookPlay.state.show") == "value" and tab.locator(".lb-play-curve figcaption").inner_text() == "The loss"
+    assert tab.evaluate("lossbookPlay.state.show") == "value"
+    tab.wait_for_function("document.querySelector('.lb-play-curve figcaption').textContent === 'The loss'")
     tab.wait_for_function("location.hash.includes('loss_ce')")
     tab.locator(".lb-play-reset").focus()
     tab.keyboard.press("Enter")
