@@ -76,11 +76,11 @@ def _closed_value(x: Tensor, y: Tensor) -> Tensor:
     return torch.where(w == 0, 0.0, w * x.abs()) + torch.log1p(torch.exp(-x.abs()))
 
 
-def _closed_slope(x: Tensor, y: Tensor) -> Tensor:
+def _closed_slope(g, x: Tensor, y: Tensor) -> Tensor:
     y = y.to(x.dtype)
     w, e = torch.where(x >= 0, 1 - y, y), torch.exp(-x.abs())
     size = (w - (1 - w) * e) / (1 + e)
-    return torch.where(x >= 0, size, -size)
+    return g * torch.where(x >= 0, size, -size)
 
 # %% ../nbs/likelihood/bce.ipynb #0aef0578
 _fused = Fused(_composition, _kernel, closed=(_closed_value, _closed_slope))

@@ -18,9 +18,9 @@ from .stable import exp_difference
 INF = float("inf")
 
 # %% auto #0
-__all__ = ['INF', 'spec', 'exponentials', 'gap_of', 'odds', 'neg_log', 'row_sums', 'neg_log_soft', 'smooth', 'Rows',
-           'check_classes', 'prepare_rows', 'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference',
-           'claims']
+__all__ = ['INF', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'row_sums', 'row_kernel',
+           'row_closed', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows', 'reduce_rows',
+           'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
 def spec():
@@ -42,13 +42,18 @@ def spec():
     )
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c034
-def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
-    "m and exp(x - m) over dim 1, to an ulp. m, the largest score, is a constant; one inf wins."
-    m = x.detach().amax(1, keepdim=True)
+def exp_under(x: Tensor, m: Tensor) -> Tensor:
+    "exp(x - m) for x <= m, to an ulp. Where m is inf: 1 for a score that is inf, else 0."
     won = m == INF
     x = torch.where(won, torch.where(x == INF, 0.0, -INF), x)
-    shift = torch.where(won, 0.0, m)
-    return m, exp_difference(x, shift)
+    return exp_difference(x, torch.where(won, 0.0, m))
+
+
+def exponentials(x: Tensor) -> tuple[Tensor, Tensor]:
+    "m and exp(x - m) over dim 1. m, the largest score, is a constant."
+    m = x.detach().amax(1, keepdim=True)
+    return m, exp_under(x, m)
+
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c036
 def gap_of(m: Tensor, x: Tensor) -> Tensor:
@@ -56,16 +61,22 @@ def gap_of(m: Tensor, x: Tensor) -> Tensor:
     return torch.where((m == INF) & (x == INF), 0.0, m.double() - x.double())
 
 
+def is_class(x: Tensor, index: Tensor) -> Tensor:
+    "Where dim 1 of x, its classes, is at the class number: bool, the shape of x."
+    classes = torch.arange(x.shape[1], device=x.device, dtype=torch.int32)
+    return classes.view(-1, *[1] * (x.dim() - 2)) == index.unsqueeze(1).int()
+
+
 def odds(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of each row: whether the right class is on top, its gap m - s_t, O and T of equation (3).
 
     float64, the shape of index. A row with two or more inf has no limit and gets NaN.
     """
-    index = index.unsqueeze(1)
     m, e = exponentials(x)
-    right = torch.zeros_like(x, dtype=torch.bool).scatter(1, index, True)
-    others = torch.where(right, 0.0, e).sum(1, dtype=torch.float64)
-    m, at, own = m.squeeze(1), x.gather(1, index).squeeze(1), e.gather(1, index).squeeze(1).double()
+    others = torch.where(is_class(x, index), 0.0, e).sum(1, dtype=torch.float64)
+    index = index.unsqueeze(1)
+    at = x.gather(1, index)
+    own, m, at = exp_under(at, m).squeeze(1).double(), m.squeeze(1), at.squeeze(1)
     others = torch.where((m == INF) & (others + own > 1), float("nan"), others)
     return at == m, gap_of(m, at), others, own
 
@@ -77,11 +88,22 @@ def neg_log(top: Tensor, gap: Tensor, others: Tensor, own: Tensor) -> Tensor:
     return torch.where(top, ahead, behind)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #f23f08a6
+def _filled(x: Tensor, keep: Tensor | None) -> Tensor:
+    "x, 0 in rows that do not count."
+    return x if keep is None else fill_masked(x, keep.unsqueeze(1))
+
+
 def _composition(x: Tensor, index: Tensor, keep: Tensor | None) -> Tensor:
-    x = wide(x)
-    return neg_log(*odds(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index))
+    return neg_log(*odds(_filled(wide(x), keep), index))
 
 
+def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Of rows: the loss, what the gradient of another class is in units of e^s, and minus that of the right one."
+    total = own + others
+    return s, 1 / total, others / total
+
+
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
 def row_sums(room, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """e^s with 0 at the right class, e^s of the right class, and the sum over the others, float64.
 
@@ -95,17 +117,49 @@ def row_sums(room, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return e, torch.where(safe, own, float("nan")), others
 
 
-def _kernel(room, g, x: Tensor, index: Tensor, keep: Tensor | None):
-    "Losses and gradients of rows; those that keep drops are dropped later."
-    e, own, others = row_sums(room, x, index)
-    loss = None if isinstance(g, Tensor) else torch.log1p(others / own).squeeze(1)
-    if g is None: return loss
-    share = per_row(g) / (own + others)
-    slope = e.mul_(share).scatter_(1, index.unsqueeze(1), -others * share)
-    return slope if loss is None else (loss, slope)
+def row_kernel(parts):
+    "A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later."
+
+    def kernel(room, g, x, index, keep, *numbers):
+        e, own, others = row_sums(room, x, index)
+        loss, share, pull = parts(own, others, torch.log1p(others / own), *numbers)
+        if g is None: return loss.squeeze(1)
+        e.mul_(share * per_row(g)).scatter_(1, index.unsqueeze(1), -(pull * per_row(g)))
+        return e if isinstance(g, Tensor) else (loss.squeeze(1), e)
+
+    kernel.__module__, kernel.__qualname__ = parts.__module__, f"row_kernel({parts.__qualname__})"
+    return kernel
 
 
-_fused = Fused(_composition, _kernel, dim=1, dtypes=NARROW)
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_clos
+def row_closed(parts):
+    "The same for compiled code, from (3); kept are three numbers per row."
+
+    def value(x, index, keep, *numbers):
+        x = _filled(x, keep)
+        top, gap, others, own = odds(x, index)
+        found = parts(own, others, neg_log(top, gap, others, own), *numbers)
+        return found[0], x.amax(1, keepdim=True), *(t.unsqueeze(1).to(x.dtype) for t in found[1:])
+
+    def slope(g, x, index, keep, *rest):
+        e = exp_under(_filled(x, keep), rest[-3])
+        share, pull = ((g * t).to(x.dtype) for t in rest[-2:])
+        return torch.where(is_class(x, index), -pull, e * share)
+
+    return value, slope
+
+
+def row_fused(composition, parts) -> Fused:
+    """A loss of scores and class numbers with its kernel and its closed form.
+
+    Args:
+        parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
+    """
+    return Fused(composition, row_kernel(parts), dim=1, dtypes=NARROW, closed=row_closed(parts))
+
+
+_fused = row_fused(_composition, _parts)
+
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c041
 def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from .arguments import check_number, check_range, constant, wide
 from .bce import _prepare
 from .criterion import Criterion
 from .cross_entropy import INF, check_classes, exponentials, gap_of, neg_log, odds
-from .cross_entropy import by_index, prepare_rows, reduce_rows, row_sums, smooth
-from .fused import NARROW, Fused, is_hard, per_row, power, reduced
+from .cross_entropy import by_index, prepare_rows, reduce_rows, row_fused, smooth
+from .fused import Fused, is_hard, power, reduced
 from .reduction import fill_masked, reduce, scale
 from .stable import sigmoid, softplus
 
@@ -138,10 +138,10 @@ def _closed_value(x, y, gamma, for_1, for_0):
     return sum(torch.where(w == 0, 0.0, w * power(q, gamma) * s) for q, s, _, w in sides)
 
 
-def _closed_slope(x, y, gamma, for_1, for_0):
+def _closed_slope(g, x, y, gamma, for_1, for_0):
     yes, no = ((w * power(q, gamma)) * (gamma * (p * s.clamp(max=_SURE)) + q)
                for q, s, p, w in _both_sides(x, y, for_1, for_0))
-    return no - yes
+    return g * (no - yes)
 
 
 _fused = Fused(_composition, _kernel, closed=(_closed_value, _closed_slope))
@@ -216,21 +216,17 @@ def _row_composition(x: Tensor, index: Tensor, keep: Tensor | None, gamma: float
     return _row(*odds(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index), g)
 
 
-def _row_kernel(room, g, x: Tensor, index: Tensor, keep: Tensor | None, gamma: float):
+def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
     "(14), and for its gradient the pull of (5) shared among the others in proportion to e^s."
-    e, own, others = row_sums(room, x, index)
     gamma = torch.tensor(gamma, dtype=torch.float32).item()
-    p, q, s = own / (own + others), others / (own + others), torch.log1p(others / own)
-    pull = None if g is None else (gamma * p * s + q) * per_row(g)
+    p, q = own / (own + others), others / (own + others)
     factor = power(q, gamma)
-    loss = None if isinstance(g, Tensor) else (factor * s).squeeze(1)
-    if g is None: return loss
-    share = torch.where(others > 0, pull.mul_(factor) / others, 0.0)
-    slope = e.mul_(share).scatter_(1, index.unsqueeze(1), -pull)
-    return slope if loss is None else (loss, slope)
+    pull = (gamma * (p * s.clamp(max=_SURE)) + q) * factor
+    return factor * s, torch.where(others > 0, pull / others, 0.0), pull
 
 
-_row_fused = Fused(_row_composition, _row_kernel, dim=1, dtypes=NARROW)
+_row_fused = row_fused(_row_composition, _row_parts)
+
 
 # %% ../nbs/imbalance/focal.ipynb #c072
 def _rows_soft(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:

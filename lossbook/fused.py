@@ -116,15 +116,16 @@ class Fused:
         dim: the dimension of x that the losses have lost; None if the loss is elementwise. Tensors
             in rest have the shape of x or of the losses (for dim = -1: also another last size).
         dtypes: dtypes of x that the kernel takes.
-        closed: for an elementwise loss, two functions of (x, *rest) for compiled code: the losses
-            and their derivative. Losses of rows take their kernel along as one operation.
+        closed: two functions for compiled code: value(x, *rest) -> losses, or (losses, *kept) with
+            a few numbers per row to keep, and slope(g, x, *rest, *kept) -> g times the derivative.
+            Without it, losses of rows take their kernel along as one operation.
     """
 
     def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, closed=None):
         self.compose, self.kernel, self.dim, self.dtypes = compose, kernel, dim, dtypes
         self.name = f"{kernel.__module__}.{kernel.__qualname__}"
         _known[self.name] = self
-        self.closed = None if closed is None else _closed_form(*closed)
+        self.closed = None if closed is None else _closed_form(*closed, dim)
 
     def __call__(self, x: Tensor, *rest, over: float | None = None) -> Tensor:
         "The losses, or their sum divided by `over`. Gradients flow to all that requires them."
@@ -268,19 +269,23 @@ def is_compiled(loss: Fused, x: Tensor) -> bool:
     return loss.closed is not None or x.device.type == "cpu"
 
 
-def _closed_form(value, slope):
-    "value(x, *rest) with slope(x, *rest) as its derivative, nothing kept but the arguments."
+def _closed_form(value, slope, dim):
+    "value(x, *rest) with slope as its derivative; kept are the arguments and what value asks for."
 
     class Closed(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, *rest):
-            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)))
-            ctx.rest = tuple(r for r in rest if not isinstance(r, Tensor))
-            return value(x, *rest)
+            got = value(x, *rest)
+            loss, *kept = got if isinstance(got, tuple) else (got,)
+            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)), *kept)
+            ctx.rest, ctx.kept = tuple(r for r in rest if not isinstance(r, Tensor)), len(kept)
+            return loss
 
         @staticmethod
         def backward(ctx, g):
-            return g * slope(*ctx.saved_tensors, *ctx.rest), *(None for _ in ctx.needs_input_grad[1:])
+            g, args = g if dim is None else g.unsqueeze(dim), ctx.saved_tensors
+            args, kept = args[:len(args) - ctx.kept], args[len(args) - ctx.kept:]
+            return slope(g, *args, *ctx.rest, *kept), *(None for _ in ctx.needs_input_grad[1:])
 
     return Closed
 

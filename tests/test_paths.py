@@ -122,16 +122,19 @@ def test_new_memory_for_the_backward_pass(claim):
 
 @kernels
 def test_compiled_code_without_checks_of_values(claim):
-    "The compiled way gives what the eager way gives."
+    "The compiled way gives what the eager way gives, for infinite and far scores too."
     call = fused.compiled(claim.loss)
     first, target = make_inputs(claim, 30, dtype=torch.float32)
-    results = []
-    for way in (claim.loss, call):
-        leaf = first.clone().requires_grad_()
-        value = way(leaf, target, **claim.options)
-        value.backward()
-        results.append((value.detach(), leaf.grad))
-    torch.testing.assert_close(*results, rtol=4e-6, atol=1e-37)
+    far = first.clone()
+    far.view(-1)[[3, 77 % far.numel(), -2, 11]] = torch.tensor([torch.inf, -torch.inf, 3e38, -200.0])
+    for values in (first, far):
+        results = []
+        for way in (claim.loss, call):
+            leaf = values.clone().requires_grad_()
+            value = way(leaf, target, reduction="none", **claim.options)
+            value[value.isfinite()].sum().backward()
+            results.append((value.detach(), leaf.grad))
+        torch.testing.assert_close(*results, rtol=4e-6, atol=1e-37, equal_nan=True)
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
