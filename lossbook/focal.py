@@ -425,9 +425,8 @@ def _row_laws(gamma: float):
 
 # %% ../nbs/imbalance/focal.ipynb #c086
 def _promise(gamma: float) -> dict:
-    "Largest error in ulp of value and gradient, by dtype."
-    steps = ((0, (4, 5)), (1, (6, 8)), (2, (8, 10)), (5, (20, 22)))
-    both = next((p for g, p in steps if gamma <= g), (4 * (gamma + 1),) * 2)
+    "Largest error in ulp of value and gradient, by dtype: an error of q counts gamma times."
+    both = 4 * (gamma + 1), 4 * (gamma + 1) + 2
     return {"float64": both, "float32": both, "float16": (0.51, 0.51), "bfloat16": (0.51, 0.51)}
 
 
@@ -464,13 +463,6 @@ def claim_for(gamma: float, alpha: float = 0.25):
     )
 
 # %% ../nbs/imbalance/focal.ipynb #c087
-def _row_promise(gamma: float) -> dict:
-    "The same for the softmax form."
-    steps = ((0, (4, 5)), (1, (6, 8)), (2, (12, 14)), (5, (20, 22)))
-    both = next((p for g, p in steps if gamma <= g), (4 * (gamma + 1),) * 2)
-    return {**_promise(gamma), "float64": both, "float32": both}
-
-
 def softmax_claim_for(gamma: float):
     "What this chapter claims about `softmax_focal_loss` with one gamma (a float32 number)."
     import sympy as sp
@@ -488,7 +480,7 @@ def softmax_claim_for(gamma: float):
         "softmax_focal_loss", softmax_spec(), softmax_focal_loss, SoftmaxFocalLoss,
         options={"gamma": gamma},
         parameters={"gamma": sp.Rational(gamma)},
-        promise=_row_promise(gamma),
+        promise=_promise(gamma),
         properties={
             "derivative": r"$R(p_t,\gamma)\,(p_i-\delta_{it})$, see (5)",
             "domain and range": r"$s\in\mathbb{R}^C$, $L\in[0,\infty)$",
