@@ -18,8 +18,8 @@ from lossbook.figures import PALETTE
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 PARTS = {p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS}
-# Pages that are not about one loss: failures, the map of a part, a study, a layer with any loss. Spans are a use of a loss: the form, but no card.
-OTHERS = {"nan", "two_sums", "yeast", "digits", "linear"}
+# Pages that are not about one loss: the head of a part, failures, the map of a part, a study, a layer with any loss. Spans are a use of a loss: the form, but no card.
+OTHERS = {"index", "nan", "two_sums", "yeast", "digits", "linear"}
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem not in OTHERS]
 SECTIONS = ["Definition", "Derivation", "Where the textbook form breaks", "Implementation", "Checks", "Shape", "In use", "What the note said", "Exercises", "References"]
 PROVING = {"symbolic", "exact", "figures", "audit", "rows", "sets", "every", "records", "catalogue", "ledger", "targets", "cli", "bench", "playground"}
@@ -38,7 +38,7 @@ def book_order():
     def walk(node):
         if isinstance(node, str): found.append(node)
         elif isinstance(node, list): [walk(n) for n in node]
-        elif isinstance(node, dict): walk(node.get("contents", []))
+        elif isinstance(node, dict): walk([*([node["href"]] if "href" in node else []), *node.get("contents", [])])
     walk(yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"])
     return found
 
