@@ -3,6 +3,7 @@ import ast
 import configparser
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -174,12 +175,34 @@ def test_readme_is_what_the_records_say():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def readme(kind): return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+def outside(*words, cwd): return subprocess.run([sys.executable, *words], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
 def test_readme_code_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 2
-    code = blocks[0] + "\nmy_loss = lambda z, t: lossbook.binary_cross_entropy_with_logits(z, t, reduction='none')\n" + blocks[1].replace("bce.spec())", "bce.spec(), checks=['value', 'gradient'])")
+    use, losses, own = readme("python")
+    code = use + "\nmy_loss = lambda z, t: lossbook.binary_cross_entropy_with_logits(z, t, reduction='none')\n" + own.replace("bce.spec())", "bce.spec(), checks=['value', 'gradient'])")
     (tmp_path / "readme.py").write_text(code)
-    subprocess.run([sys.executable, str(tmp_path / "readme.py")], check=True, cwd=ROOT, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert not (done := outside("readme.py", cwd=tmp_path)).returncode, done.stderr
+
+
+def test_readme_audit_finds_what_it_says(tmp_path):
+    "The file and the command as they stand there; every finding that is quoted is found."
+    (tmp_path / "losses.py").write_text(readme("python")[1])
+    [command] = [line for block in readme("sh") for line in block.splitlines() if line.startswith("lossbook audit ")]
+    done = outside("-m", "lossbook.cli", *command.split()[1:], "--json", "report.json", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found, [quoted] = (tmp_path / "report.json").read_text(), readme("text")
+    for line in quoted.splitlines():
+        check, _, words = line.partition(": ")
+        assert words in found and check in done.stdout.splitlines()[-1], line
+
+
+def test_readme_shows_pictures_that_are_there():
+    "With words for who cannot see them, and none too heavy."
+    shown = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert [name for _, name in shown] == ["assets/error.svg", "assets/site.png"]
+    assert all(len(words) > 50 and 0 < (ROOT / name).stat().st_size < 300_000 for words, name in shown)
 
 
 def test_nothing_names_a_private_place():
