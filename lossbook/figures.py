@@ -163,6 +163,7 @@ def errors_over_logit(
     ceiling: float = 2.0**24,
     nan: float | None = None,
     legend: str = "center left",
+    width: float = 5.6,
 ) -> Picture:
     """Error in ulp over the logit, one line per implementation.
 
@@ -176,8 +177,9 @@ def errors_over_logit(
         nan: a height of its own for NaN and inf, marked as such; None draws them at twice the
             ceiling.
         legend: place of the legend; "above" puts it between the title and the panel.
+        width: of the picture in inches.
     """
-    figure, (axis,) = panels(1, height=3.0)
+    figure, (axis,) = panels(1, height=3.0, width=width)
     colours, dashes = ["orange", "blue", "green", "purple"], list(DASHES)
     lines, top = {}, nan or 2 * ceiling
     for i, (label, error) in enumerate(errors.items()):
@@ -196,7 +198,8 @@ def errors_over_logit(
     if legend == "above":
         with matplotlib.rc_context(RC):
             axis.set_title(title, pad=24)
-            axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3)
+            style = {"handlelength": 1.9, "columnspacing": 1, "labelcolor": PALETTE["ink"]}
+            axis.legend(loc="lower left", bbox_to_anchor=(-0.14, 0.98), ncols=3, **style)
     marks = {ceiling: "no digit right", 0.5: "nearest float"} | ({nan: "NaN"} if nan else {})
     for level, text in marks.items():
         axis.axhline(level, color=PALETTE["grey"], linewidth=0.9)

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import CLAIMS
+from pages import book_order
 
 import lossbook
 from lossbook.figures import PALETTE
@@ -31,17 +31,6 @@ def source(cell): return "".join(cell["source"])
 def module_of(path):
     found = [m[1] for c in cells(path) if (m := re.search(r"^#\| default_exp (\S+)", source(c), re.M))]
     return found[0] if found else None
-
-
-def book_order():
-    "Notebooks in the order of the sidebar."
-    found = []
-    def walk(node):
-        if isinstance(node, str): found.append(node)
-        elif isinstance(node, list): [walk(n) for n in node]
-        elif isinstance(node, dict): walk([*([node["href"]] if "href" in node else []), *node.get("contents", [])])
-    walk(yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"])
-    return found
 
 
 def imports_of(path):
