@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['PALETTE', 'DASHES', 'RC', 'Picture', 'panels', 'finish', 'curves', 'value_and_gradient', 'errors_over_logit']
+__all__ = ['PALETTE', 'DASHES', 'RC', 'Picture', 'panels', 'finish', 'curves', 'value_and_gradient', 'errors_over_logit',
+           'diagram']
 
 # %% ../nbs/foundations/figures.ipynb #c005
 PALETTE = {
@@ -154,24 +155,36 @@ def value_and_gradient(
 
 # %% ../nbs/foundations/figures.ipynb #c017
 def errors_over_logit(
-    x, errors: dict, *, title: str, symbol: str = "x", ceiling: float = 2.0**24
+    x,
+    errors: dict,
+    *,
+    title: str,
+    symbol: str = "x",
+    ceiling: float = 2.0**24,
+    nan: float | None = None,
+    legend: str = "center left",
+    width: float = 5.6,
 ) -> Picture:
     """Error in ulp over the logit, one line per implementation.
 
     Args:
         x: 1-d array of logits; best the middles of small intervals.
         errors: label -> errors in ulp at x, best the largest in each interval; NaN and inf are
-            drawn at the ceiling.
+            drawn above the ceiling.
         title: which quantity, for which target.
         symbol: the name of the horizontal axis.
         ceiling: the error of a result without a right digit, marked in the figure.
+        nan: a height of its own for NaN and inf, marked as such; None draws them at twice the
+            ceiling.
+        legend: place of the legend; "above" puts it between the title and the panel.
+        width: of the picture in inches.
     """
-    figure, (axis,) = panels(1, height=3.0)
+    figure, (axis,) = panels(1, height=3.0, width=width)
     colours, dashes = ["orange", "blue", "green", "purple"], list(DASHES)
-    lines = {}
+    lines, top = {}, nan or 2 * ceiling
     for i, (label, error) in enumerate(errors.items()):
-        drawn = np.nan_to_num(np.asarray(error, float), nan=2 * ceiling, posinf=2 * ceiling)
-        lines[label] = (np.clip(drawn, 0.05, 2 * ceiling), colours[i % 4], dashes[i % 4])
+        drawn = np.nan_to_num(np.asarray(error, float), nan=top, posinf=top)
+        lines[label] = (np.clip(drawn, 0.05, top), colours[i % 4], dashes[i % 4])
     curves(
         axis,
         x,
@@ -180,12 +193,59 @@ def errors_over_logit(
         xlabel=f"logit ${symbol}$",
         ylabel="error (ulp)",
         log=True,
-        legend="center left",
+        legend=None if legend == "above" else legend,
     )
-    for level, text in ((ceiling, "no digit right"), (0.5, "nearest float")):
+    if legend == "above":
+        with matplotlib.rc_context(RC):
+            axis.set_title(title, pad=24)
+            style = {"handlelength": 1.9, "columnspacing": 1, "labelcolor": PALETTE["ink"]}
+            axis.legend(loc="lower left", bbox_to_anchor=(-0.14, 0.98), ncols=3, **style)
+    marks = {ceiling: "no digit right", 0.5: "nearest float"} | ({nan: "NaN"} if nan else {})
+    for level, text in marks.items():
         axis.axhline(level, color=PALETTE["grey"], linewidth=0.9)
         axis.text(
             axis.get_xlim()[1], level * 1.35, text, ha="right", color=PALETTE["grey"], fontsize=9
         )
-    axis.set_ylim(0.04, 6 * ceiling)
+    axis.set_ylim(0.04, 3 * top)
+    return finish(figure)
+
+# %% ../nbs/foundations/figures.ipynb #dia1
+def diagram(boxes: dict, arrows=(), *, height: float, width: float = 4.7, notes=()) -> Picture:
+    """Boxes with words, and arrows between them.
+
+    Args:
+        boxes: name -> (x, y, text, colour name), with the middle of the box in inches from the
+            upper left corner; an optional fifth entry is its width and a sixth its height.
+        arrows: (from, to) or (from, to, words) or (from, to, words, name of a dash); the words
+            stand beside the middle of the arrow.
+        height, width: size of the picture in inches.
+        notes: (x, y, text) of words without a box, from their left end.
+    """
+    from matplotlib.colors import to_rgba
+    from matplotlib.patches import FancyBboxPatch
+
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width, height))
+        axis = figure.add_axes((0, 0, 1, 1))
+        axis.set(xlim=(0, width), ylim=(height, 0))
+        axis.axis("off")
+        ends = {}
+        for name, (x, y, text, colour, *size) in boxes.items():
+            wide, high = (*size, *(1.4, 0.5)[len(size) :])
+            patch = FancyBboxPatch(
+                (x - wide / 2, y - high / 2), wide, high, boxstyle="round,pad=0,rounding_size=0.07",
+                facecolor=to_rgba(PALETTE[colour], 0.15), edgecolor=PALETTE[colour], linewidth=1.4,
+            )  # fmt: skip
+            ends[name] = axis.add_patch(patch)
+            axis.text(x, y, text, ha="center", va="center", fontsize=11.5)
+        for start, end, *more in arrows:
+            a, b = boxes[start][:2], boxes[end][:2]
+            words, dash = (*more, *("", "solid")[len(more) :])
+            style = {"arrowstyle": "-|>", "color": PALETTE["ink"], "linewidth": 1.2}
+            style |= {"linestyle": DASHES[dash], "patchA": ends[start], "patchB": ends[end], "shrinkA": 1, "shrinkB": 1}
+            axis.annotate("", xy=b, xytext=a, arrowprops=style)
+            at = {"xy": ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2), "xytext": (5, 0)}
+            axis.annotate(words, **at, textcoords="offset points", va="center")
+        for x, y, text in notes:
+            axis.text(x, y, text, va="center", color=PALETTE["grey"])
     return finish(figure)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -59,4 +61,15 @@ def dead(page: str, text: str) -> list:
         path = path.partition("?")[0]
         there = normpath(str(PurePosixPath(page).parent / path.replace(".html", ".ipynb"))) if path else page
         if not (ROOT / there).is_file() or (place and place not in anchors(there)): found.append(link)
+    return found
+
+
+def book_order():
+    "Notebooks in the order of the sidebar."
+    found = []
+    def walk(node):
+        if isinstance(node, str): found.append(node)
+        elif isinstance(node, list): [walk(n) for n in node]
+        elif isinstance(node, dict): walk([*([node["href"]] if "href" in node else []), *node.get("contents", [])])
+    walk(yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"])
     return found

@@ -3,14 +3,15 @@ import ast
 import configparser
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import CLAIMS
+from pages import book_order
 
 import lossbook
 from lossbook.figures import PALETTE
@@ -18,8 +19,8 @@ from lossbook.figures import PALETTE
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 PARTS = {p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS}
-# Pages that are not about one loss: failures, the map of a part, a study, a layer with any loss. Spans are a use of a loss: the form, but no card.
-OTHERS = {"nan", "two_sums", "yeast", "digits", "linear"}
+# Pages that are not about one loss: the head of a part, failures, the map of a part, a study, a layer with any loss. Spans are a use of a loss: the form, but no card.
+OTHERS = {"index", "nan", "two_sums", "yeast", "digits", "linear"}
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem not in OTHERS]
 SECTIONS = ["Definition", "Derivation", "Where the textbook form breaks", "Implementation", "Checks", "Shape", "In use", "What the note said", "Exercises", "References"]
 PROVING = {"symbolic", "exact", "figures", "audit", "rows", "sets", "every", "records", "catalogue", "ledger", "targets", "cli", "bench", "playground"}
@@ -30,17 +31,6 @@ def source(cell): return "".join(cell["source"])
 def module_of(path):
     found = [m[1] for c in cells(path) if (m := re.search(r"^#\| default_exp (\S+)", source(c), re.M))]
     return found[0] if found else None
-
-
-def book_order():
-    "Notebooks in the order of the sidebar."
-    found = []
-    def walk(node):
-        if isinstance(node, str): found.append(node)
-        elif isinstance(node, list): [walk(n) for n in node]
-        elif isinstance(node, dict): walk(node.get("contents", []))
-    walk(yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"])
-    return found
 
 
 def imports_of(path):
@@ -174,12 +164,34 @@ def test_readme_is_what_the_records_say():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def readme(kind): return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+def outside(*words, cwd): return subprocess.run([sys.executable, *words], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
 def test_readme_code_runs(tmp_path):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 2
-    code = blocks[0] + "\nmy_loss = lambda z, t: lossbook.binary_cross_entropy_with_logits(z, t, reduction='none')\n" + blocks[1].replace("bce.spec())", "bce.spec(), checks=['value', 'gradient'])")
+    use, losses, own = readme("python")
+    code = use + "\nmy_loss = lambda z, t: lossbook.binary_cross_entropy_with_logits(z, t, reduction='none')\n" + own.replace("bce.spec())", "bce.spec(), checks=['value', 'gradient'])")
     (tmp_path / "readme.py").write_text(code)
-    subprocess.run([sys.executable, str(tmp_path / "readme.py")], check=True, cwd=ROOT, env={**__import__("os").environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert not (done := outside("readme.py", cwd=tmp_path)).returncode, done.stderr
+
+
+def test_readme_audit_finds_what_it_says(tmp_path):
+    "The file and the command as they stand there; every finding that is quoted is found."
+    (tmp_path / "losses.py").write_text(readme("python")[1])
+    [command] = [line for block in readme("sh") for line in block.splitlines() if line.startswith("lossbook audit ")]
+    done = outside("-m", "lossbook.cli", *command.split()[1:], "--json", "report.json", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found, [quoted] = (tmp_path / "report.json").read_text(), readme("text")
+    for line in quoted.splitlines():
+        check, _, words = line.partition(": ")
+        assert words in found and check in done.stdout.splitlines()[-1], line
+
+
+def test_readme_shows_pictures_that_are_there():
+    "With words for who cannot see them, and none too heavy."
+    shown = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert [name for _, name in shown] == ["assets/error.svg", "assets/site.png"]
+    assert all(len(words) > 50 and 0 < (ROOT / name).stat().st_size < 300_000 for words, name in shown)
 
 
 def test_nothing_names_a_private_place():

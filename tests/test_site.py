@@ -15,6 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 import yaml
 from browsing import DESKTOP, NOTEBOOKS, PAGES, PHONE, ROOT, SCREENS, opened, tool
+from pages import book_order
 
 # The notebook filter
 
@@ -444,6 +445,30 @@ def test_cards_sort_and_filter_on_a_phone(tab, server):
     assert [text for text in cards.locator("[class^=lb-verdict-]").all_inner_texts()][-1] == "true" and cards.first.locator("[class^=lb-verdict-]").inner_text() != "true"
     tab.get_by_label("Show rows with").first.fill("softmax false")
     assert 0 < cards.count() < 52 and cards.evaluate_all(widths)
+
+
+def test_previous_and_next_follow_the_sidebar(site):
+    "Each page leads to the one before and the one after it, and the head of a part stands before its pages."
+    order = [(site / page).with_suffix(".html") for page in book_order()]
+    assert len(order) == len(PAGES)
+    for i, page in enumerate(order):
+        nav = re.search(r'<nav class="page-navigation".*?</nav>', page.read_text(encoding="utf-8"), re.S)[0]
+        found = [(page.parent / href).resolve() for href in re.findall(r'<a\b[^>]*\bhref="([^"]+)"[^>]*\bclass="pagination-link', nav) or re.findall(r'<a\b[^>]*\bhref="([^"]+)"', nav)]
+        assert found == [*order[max(i - 1, 0):i], *order[i + 1:i + 2]], page
+
+
+def test_the_front_page_has_three_doors(tab, server):
+    "Side by side on a laptop, one above the other on a phone, each with a sentence and links; the headline with its date, and how to install."
+    opened(tab, f"{server}/index.html")
+    doors = tab.locator(".lb-doors > .lb-door")
+    assert [door.inner_text().split()[0] for door in doors.all()] == ["Learn", "Use", "Audit"]
+    assert all(door.locator("a").count() >= 3 for door in doors.all())
+    def boxes(): return [door.bounding_box() for door in doors.all()]
+    assert len({round(b["y"]) for b in boxes()}) == 1 and len({round(b["x"]) for b in boxes()}) == 3
+    tab.set_viewport_size(PHONE)
+    assert len({round(b["x"]) for b in boxes()}) == 1 and len({round(b["y"]) for b in boxes()}) == 3
+    text = tab.locator("main").inner_text()
+    assert re.search(r"worst error .+ ulp\..+Measured on \d{4}-\d\d-\d\d", text) and "pip install" in text
 
 
 def test_paper_is_light(tab, server):
