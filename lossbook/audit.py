@@ -1165,10 +1165,10 @@ def audit(
         options: keyword arguments for every call, such as {"gamma": 2.0}; not with a claim as
             target.
         parameters: values of the spec's parameters by name; a claim has its own.
-        fail_above: error in ulp that fails, for value and gradient; by default the claim's
-            promise, else 64 (1 for 16 bits).
-        second: relative error of the second derivative that fails; by default the claim's, else
-            not asked.
+        fail_above: number above 0, the error in ulp that fails, for value and gradient; None: the
+            claim's promise, else 64 (1 for 16 bits).
+        second: number above 0, the relative error of the second derivative that fails; None: the
+            claim's, else not asked.
         device: where the loss runs, such as "cuda".
         progress: function that is called with a line of text before each check.
 

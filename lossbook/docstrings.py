@@ -109,9 +109,9 @@ def parameters(thing) -> dict:
 # %% ../nbs/foundations/docstrings.ipynb #c014
 SAYS = re.compile(
     r"\b(?:shape|broadcasts?|bool|integers?|numbers?|float(?:ing|16|32|64)|tensors?|dtypes?|devices?"
-    r"|names?|strings?|lists?|dicts?|sets?|range|paths?|functions?|modules?|callable|callables|tuples?"
-    r"|expression|symbols?|True|False|None|losses?|claims?|address|keyword arguments)\b"
-    r"|\(\.\.\.|\([A-Z]\w*,|\[0|\"\w", re.I,
+    r"|names?|strings?|lists?|dicts?|range|paths?|functions?|modules?|callable|callables|tuples?"
+    r"|expression|symbols?|True|False|None|address|keyword arguments)\b"
+    r"|\(\.\.\.|\([A-Z]\w*,|\[0|\"\w|(?-i:`[A-Z]\w+`)", re.I,
 )
 
 
@@ -221,7 +221,7 @@ class Entry:
         given = pieces(signature)
         listed = " ".join(f"<span>{escape(p, quote=False)}{',' * (i < len(given))}</span>" for i, p in enumerate(given, 1))
         result = signature.return_annotation
-        arrow = "" if result in (signature.empty, None, "None") else f" → {escape(str(_Bare(result)), quote=False)}"
+        arrow = "" if result in (signature.empty, None, "None") else escape(f" -> {_Bare(result)}", quote=False)
         return f'<p class="lb-signature"><code>{name}({listed}){arrow}</code></p>'
 
     def _table(self, title: str, signature: inspect.Signature) -> str:
@@ -232,14 +232,19 @@ class Entry:
             said = words(self.doc.arguments.get(name, ""))
             rows.append(f'<tr role="row" id="{self.path}.{name}"><td role="cell"><code>{stars}{soft(name)}</code> {takes(p)}</td>'
                         f'<td role="cell">{said}</td></tr>')
-        heads = (f"argument {title}: type = default".replace(" :", ":"), "shape, range, unit")
+        label = " ".join(filter(None, (f"Arguments of {self.path}", title)))
+        heads = (" ".join(filter(None, ("argument", title))) + ": type = default", "shape, range, unit")
         top = "".join(f'<th role="columnheader" scope="col">{h}</th>' for h in heads)
-        return (f'<table class="lb-cards lb-args" role="table" aria-label="Arguments of {self.path} {title}">'
+        return (f'<table class="lb-cards lb-args" role="table" aria-label="{escape(label)}">'
                 f'<thead role="rowgroup"><tr role="row">{top}</tr></thead><tbody role="rowgroup">{"".join(rows)}</tbody></table>')
+
+    def _function(self) -> str:
+        "The address of the entry of the function that a module is made from."
+        return f"{self.meaning}#{self.path.rpartition('.')[0]}.{self.thing.loss.__name__}"
 
     def _links(self, title: str, signature: inspect.Signature) -> str:
         "The arguments by name, each with a link to its meaning."
-        place = f"{self.meaning}#{self.path.rpartition('.')[0]}.{self.thing.loss.__name__}"
+        place = self._function()
         linked = (f'<a href="{place}.{n}"><code>{soft(n)}</code></a>' for n in signature.parameters)
         return f'<dl class="lb-rest"><dt>{title}</dt><dd>{", ".join(linked)}</dd></dl>'
 
@@ -250,6 +255,7 @@ class Entry:
             if signature.parameters: parts.append((self._links if self.meaning else self._table)(title, signature))
         about = self.doc.about[:1] if self.meaning else self.doc.about
         first = "".join(f"<p>{words(one_line(a.splitlines()))}</p>" for a in about)
+        if self.meaning: first = re.sub("(<code>.*?</code>)", rf'<a href="{self._function()}">\1</a>', first, count=1)
         page, title = chapter(self.thing)
         raises = "; ".join(f"<code>{escape(k)}</code>: {words(v)}" for k, v in self.doc.raises.items())
         rest = {"Returns": words(self.doc.returns), "Raises": raises, "Source": words(self.doc.source)}

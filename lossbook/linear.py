@@ -470,6 +470,7 @@ class LinearLoss(nn.Module):
 
     def __init__(self, loss: Criterion, in_features: int, num_classes: int, *, bias: bool = False,
                  chunk: int | None = None, device=None, dtype=None):
+        "Build the layer and check the options."
         super().__init__()
         if not isinstance(loss, Criterion):
             got = getattr(loss, "__name__", type(loss).__name__)
