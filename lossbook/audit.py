@@ -1158,18 +1158,18 @@ def audit(
         spec: the formula the callable is held to, for one logit and one target; or a claim, which
             also brings what losses of rows and sets are compared with, such as
             `lossbook.catalogue.find("cross_entropy")`. Not with a claim as target.
-        dtypes: names of the dtypes to test.
+        dtypes: tuple of names: "float64", "float32", "float16", "bfloat16".
         tier: "quick" or "full", how many inputs are visited (see `points_for`).
-        checks: names of the checks to run; all by default.
+        checks: list of names of checks, such as "value" or "gradient"; None: all that apply.
         domain: what the first argument is: "logits" or "probs"; a claim says it itself.
-        options: keyword arguments for every call, such as {"gamma": 2.0}; not with a claim as
-            target.
-        parameters: values of the spec's parameters by name; a claim has its own.
+        options: dict of keyword arguments for every call, such as {"gamma": 2.0}; not with a
+            claim as target.
+        parameters: dict of numbers, the spec's parameters by name; a claim has its own.
         fail_above: number above 0, the error in ulp that fails, for value and gradient; None: the
             claim's promise, else 64 (1 for 16 bits).
         second: number above 0, the relative error of the second derivative that fails; None: the
             claim's, else not asked.
-        device: where the loss runs, such as "cuda".
+        device: device where the loss runs, such as "cpu" or "cuda".
         progress: function that is called with a line of text before each check.
 
     Returns:

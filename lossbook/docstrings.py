@@ -257,7 +257,7 @@ class Entry:
         first = "".join(f"<p>{words(one_line(a.splitlines()))}</p>" for a in about)
         if self.meaning: first = re.sub("(<code>.*?</code>)", rf'<a href="{self._function()}">\1</a>', first, count=1)
         page, title = chapter(self.thing)
-        raises = "; ".join(f"<code>{escape(k)}</code>: {words(v)}" for k, v in self.doc.raises.items())
+        raises = "<br>".join(f"<code>{escape(k)}</code>: {words(v)}" for k, v in self.doc.raises.items())
         rest = {"Returns": words(self.doc.returns), "Raises": raises, "Source": words(self.doc.source)}
         rest = {k: v for k, v in rest.items() if v and not self.meaning} | {"Chapter": f'<a href="{page}">{escape(title)}</a>'}
         listed = "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in rest.items())
