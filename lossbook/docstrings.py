@@ -3,6 +3,7 @@
 # %% ../nbs/foundations/docstrings.ipynb #c003
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -14,7 +15,7 @@ from .records import project_root
 
 # %% auto #0
 __all__ = ['HEADS', 'SAYS', 'Doc', 'one_line', 'items', 'read', 'signatures', 'parameters', 'faults', 'bare', 'pieces', 'chapter',
-           'words', 'soft', 'takes', 'Entry']
+           'addresses', 'words', 'soft', 'takes', 'Entry']
 
 # %% ../nbs/foundations/docstrings.ipynb #c005
 HEADS = ("Args", "Returns", "Raises", "Source")
@@ -179,12 +180,38 @@ def chapter(thing) -> tuple:
     head = "".join(json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"])
     return f"../{page}", re.search(r"^title: \"?(.+?)\"?$", head, re.M)[1]
 
-# %% ../nbs/foundations/docstrings.ipynb #c022
-def words(text: str) -> str:
-    "Plain words as HTML; what stands in backticks is code."
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+# %% ../nbs/foundations/docstrings.ipynb #c023
+@functools.lru_cache(None)
+def addresses() -> dict:
+    "Where the entries of the reference stand: each name, with that of its module -> its address."
+    found = {}
+    for page in sorted((project_root() / "nbs/evidence").glob("api*.ipynb")):
+        sources = ("".join(c["source"]) for c in json.loads(page.read_text(encoding="utf-8"))["cells"])
+        names = re.findall(r'^Entry\("([\w.]+)"\)', "\n".join(sources), re.M)
+        found |= {name: f"{page.stem}.html#{name}" for name in names}
+    return found
 
 
+def words(text: str, own: str = "") -> str:
+    """Plain words as HTML; what stands in backticks is code, and a link if it has an entry.
+
+    Args:
+        text: string.
+        own: string, the name of the entry itself, which is no link.
+
+    Returns:
+        A string for a page of the folder evidence.
+    """
+    last = {name.rpartition(".")[2]: name for name in addresses()}
+
+    def code(found):
+        name = found[1] if found[1] in addresses() else last.get(found[1], own)
+        shown = f"<code>{found[1]}</code>"
+        return shown if name == own else f'<a href="{addresses()[name]}">{shown}</a>'
+
+    return re.sub(r"`([^`]+)`", code, escape(text, quote=False))
+
+# %% ../nbs/foundations/docstrings.ipynb #c025
 def soft(name: str) -> str:
     "A name that a narrow line may break after a dot or an underscore, or before a capital."
     return re.sub(r"(?<=[._])(?=\w)|(?<=[a-z])(?=[A-Z])", "<wbr>", escape(name))
@@ -197,20 +224,21 @@ def takes(p: inspect.Parameter) -> str:
     text = " ".join(filter(None, (kind, default)))
     return f"<span>{escape(text, quote=False)}</span>" if text else ""
 
-# %% ../nbs/foundations/docstrings.ipynb #c023
+# %% ../nbs/foundations/docstrings.ipynb #c026
 class Entry:
     """A public name as the reference shows it.
 
     Args:
-        path: string, its name with that of its module, such as "lossbook.cross_entropy".
-        meaning: string, the address of the page with the arguments of the function, for a module
-            that is made from a function. None: they are written out.
+        path: string, its name with that of its module, such as "lossbook.cross_entropy". For a
+            module that is made from a function, the arguments lead to those of the function.
     """
 
-    def __init__(self, path: str, *, meaning: str | None = None):
+    def __init__(self, path: str):
         place, _, name = path.rpartition(".")
         self.path, self.thing = path, getattr(importlib.import_module(place), name)
-        self.meaning, self.doc = meaning, read(inspect.getdoc(self.thing))
+        self.doc = read(inspect.getdoc(self.thing))
+        made = hasattr(self.thing, "forward") and hasattr(self.thing, "loss")
+        self.function = addresses()[f"{place}.{self.thing.loss.__name__}"] if made else None
 
     def __repr__(self) -> str:
         return f"{self.path}: {', '.join(parameters(self.thing)) or 'no arguments'}"
@@ -229,7 +257,7 @@ class Entry:
         rows = []
         for name, p in signature.parameters.items():
             stars = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
-            said = words(self.doc.arguments.get(name, ""))
+            said = words(self.doc.arguments.get(name, ""), self.path)
             rows.append(f'<tr role="row" id="{self.path}.{name}"><td role="cell"><code>{stars}{soft(name)}</code> {takes(p)}</td>'
                         f'<td role="cell">{said}</td></tr>')
         label = " ".join(filter(None, (f"Arguments of {self.path}", title)))
@@ -238,27 +266,21 @@ class Entry:
         return (f'<table class="lb-cards lb-args" role="table" aria-label="{escape(label)}">'
                 f'<thead role="rowgroup"><tr role="row">{top}</tr></thead><tbody role="rowgroup">{"".join(rows)}</tbody></table>')
 
-    def _function(self) -> str:
-        "The address of the entry of the function that a module is made from."
-        return f"{self.meaning}#{self.path.rpartition('.')[0]}.{self.thing.loss.__name__}"
-
     def _links(self, title: str, signature: inspect.Signature) -> str:
         "The arguments by name, each with a link to its meaning."
-        place = self._function()
-        linked = (f'<a href="{place}.{n}"><code>{soft(n)}</code></a>' for n in signature.parameters)
+        linked = (f'<a href="{self.function}.{n}"><code>{soft(n)}</code></a>' for n in signature.parameters)
         return f'<dl class="lb-rest"><dt>{title}</dt><dd>{", ".join(linked)}</dd></dl>'
 
     def _repr_html_(self) -> str:
-        parts = []
+        parts, say = [], functools.partial(words, own=self.path)
         for title, signature in signatures(self.thing).items():
             parts.append(self._call(title, signature))
-            if signature.parameters: parts.append((self._links if self.meaning else self._table)(title, signature))
-        about = self.doc.about[:1] if self.meaning else self.doc.about
-        first = "".join(f"<p>{words(one_line(a.splitlines()))}</p>" for a in about)
-        if self.meaning: first = re.sub("(<code>.*?</code>)", rf'<a href="{self._function()}">\1</a>', first, count=1)
+            if signature.parameters: parts.append((self._links if self.function else self._table)(title, signature))
+        about = self.doc.about[:1] if self.function else self.doc.about
+        first = "".join(f"<p>{say(one_line(a.splitlines()))}</p>" for a in about)
         page, title = chapter(self.thing)
-        raises = "<br>".join(f"<code>{escape(k)}</code>: {words(v)}" for k, v in self.doc.raises.items())
-        rest = {"Returns": words(self.doc.returns), "Raises": raises, "Source": words(self.doc.source)}
-        rest = {k: v for k, v in rest.items() if v and not self.meaning} | {"Chapter": f'<a href="{page}">{escape(title)}</a>'}
+        raises = "<br>".join(f"<code>{escape(k)}</code>: {say(v)}" for k, v in self.doc.raises.items())
+        rest = {"Returns": say(self.doc.returns), "Raises": raises, "Source": say(self.doc.source)}
+        rest = {k: v for k, v in rest.items() if v and not self.function} | {"Chapter": f'<a href="{page}">{escape(title)}</a>'}
         listed = "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in rest.items())
         return f'<div class="lb-api" id="{self.path}">{first}{"".join(parts)}<dl class="lb-rest">{listed}</dl></div>'

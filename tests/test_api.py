@@ -12,7 +12,7 @@ from torch import nn
 
 import lossbook
 from lossbook.criterion import Criterion
-from lossbook.docstrings import Entry, faults, read
+from lossbook.docstrings import Entry, addresses, faults, read, words
 
 PAGES = [nb.as_posix() for nb in NOTEBOOKS if nb.name in ("api.ipynb", "api_sets.ipynb", "api_modules.ipynb", "api_tools.ipynb")]
 PUBLIC = [f"lossbook.{name}" for name in lossbook.__all__]
@@ -94,7 +94,7 @@ def test_every_argument_is_in_its_table_and_exists(path):
     if not (inspect.isclass(thing) and issubclass(thing, Criterion)):
         assert not lacking(path, text) and set(rows(text, path)) == known
         return
-    to, _, anchor = re.search(r'href="([\w.]+)#([\w.]+)"', text)[0][6:-1].partition("#")
+    to, anchor = re.search(r'href="([\w.]+)#([\w.]+)"', text).groups()
     function = entries()[anchor]
     assert function[0].endswith(to.replace(".html", ".ipynb")) and get(anchor) is thing.loss
     for part, signature in zip(re.findall(r"<dt>to (?:build|call) it</dt><dd>(.*?)</dd>", text), own_signatures(thing)):
@@ -187,6 +187,14 @@ def test_a_fault_of_a_docstring_is_told(monkeypatch, old, new, fault):
     monkeypatch.setattr(whole, "__doc__", whole.__doc__.replace(old, new))
     found = faults(whole)
     assert any(f.startswith(fault) for f in found) if fault else not found
+
+
+def test_names_in_the_words_lead_to_their_entries():
+    "But not the name of the entry itself, and no name that has none."
+    assert addresses() == {path: f"{page.rpartition('/')[2].replace('.ipynb', '.html')}#{path}" for path, (page, *_) in entries().items()}
+    assert words("`linear_loss` & `nothing`", "x") == '<a href="api.html#lossbook.linear_loss"><code>linear_loss</code></a> &amp; <code>nothing</code>'
+    assert words("`linear_loss`", "lossbook.linear_loss") == "<code>linear_loss</code>"
+    assert 'href="api_tools.html#lossbook.audit.Report"' in shown(entries()["lossbook.audit.audit"][2], "text/html")
 
 
 def test_an_entry_that_lacks_an_argument_is_seen(monkeypatch):
