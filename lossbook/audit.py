@@ -34,7 +34,7 @@ class Claim:
 
     Args:
         name: public name of the function, such as "binary_cross_entropy_with_logits".
-        spec: the formula.
+        spec: a `Spec`, the formula.
         loss: the function; loss(first, target, *, reduction=..., **options).
         module: its nn.Module twin.
         torch: PyTorch's own function with the same call, or None.
@@ -44,8 +44,7 @@ class Claim:
         promise: dtype name -> (worst error of the value, worst error of the gradient) in ulp,
             targets 0 and 1.
         second: promised error of the second derivative for |logit| <= 87, relative to the sum of
-            its
-            absolute terms, or None.
+            its absolute terms, or None.
         properties: facts for the card: range, convex, proper, lipschitz, ...
         laws: name of a law -> function of the loss that raises AssertionError where the law is
             broken.
@@ -953,6 +952,13 @@ class Report:
     as tables, in a terminal by `print(report.text())` or through rich; `report.html()` is a page
     and `report.json()` is for programs. `numbers` holds the measured errors by dtype, `notes`
     what else a reader of the report must know, one sentence each.
+
+    Args:
+        name: string, the name of the loss.
+        spec: string, the name of the formula it was held to.
+        findings: list of `Finding`, one per check and dtype.
+        numbers: dict, dtype -> "value", "gradient" or "second" -> case -> measured errors in ulp.
+        notes: list of strings.
     """
 
     name: str
@@ -1152,19 +1158,19 @@ def audit(
         spec: the formula the callable is held to, for one logit and one target; or a claim, which
             also brings what losses of rows and sets are compared with, such as
             `lossbook.catalogue.find("cross_entropy")`. Not with a claim as target.
-        dtypes: names of the dtypes to test.
+        dtypes: tuple of names: "float64", "float32", "float16", "bfloat16".
         tier: "quick" or "full", how many inputs are visited (see `points_for`).
-        checks: names of the checks to run; all by default.
+        checks: list of names of checks, such as "value" or "gradient"; None: all that apply.
         domain: what the first argument is: "logits" or "probs"; a claim says it itself.
-        options: keyword arguments for every call, such as {"gamma": 2.0}; not with a claim as
-            target.
-        parameters: values of the spec's parameters by name; a claim has its own.
-        fail_above: error in ulp that fails, for value and gradient; by default the claim's
-            promise, else 64 (1 for 16 bits).
-        second: relative error of the second derivative that fails; by default the claim's, else
-            not asked.
-        device: where the loss runs, such as "cuda".
-        progress: called with a line of text before each check.
+        options: dict of keyword arguments for every call, such as {"gamma": 2.0}; not with a
+            claim as target.
+        parameters: dict of numbers, the spec's parameters by name; a claim has its own.
+        fail_above: number above 0, the error in ulp that fails, for value and gradient; None: the
+            claim's promise, else 64 (1 for 16 bits).
+        second: number above 0, the relative error of the second derivative that fails; None: the
+            claim's, else not asked.
+        device: device where the loss runs, such as "cpu" or "cuda".
+        progress: function that is called with a line of text before each check.
 
     Returns:
         A `Report`.

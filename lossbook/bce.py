@@ -122,8 +122,7 @@ def binary_cross_entropy_with_logits(
     """Binary cross-entropy of logits, -y log p - (1 - y) log(1 - p) with p = sigmoid(logits).
 
     The same values as `torch.nn.functional.binary_cross_entropy_with_logits` where that is right,
-    with label
-    smoothing and a mask. 16-bit inputs are computed in float32 and rounded once.
+    with label smoothing and a mask. 16-bit inputs are computed in float32 and rounded once.
 
     Args:
         logits: any shape; real numbers, float16, bfloat16, float32 or float64.

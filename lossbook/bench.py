@@ -754,16 +754,18 @@ def bench(
     """Measure works.
 
     Args:
-        works: from `WORKS`; None: all.
-        sizes: numbers of logits; None stands for the work's own shape.
-        device: where they run.
-        compile: also measure compiled forms.
-        progress: called with a line before each phase of each work.
+        works: list of `Work`, from `WORKS`; None: all.
+        sizes: tuple of numbers of logits; None stands for the work's own shape.
+        device: device where they run, such as "cpu" or "cuda".
+        compile: True or False, whether compiled forms are measured too.
+        progress: function that is called with a line before each phase of each work.
         done: a list to fill, so that its owner has what is known if the work is stopped.
-        **how: `repeats`, `fresh_too`, `memory_too`, `only` of `run_work`.
+        **how: keyword arguments of `run_work`: `repeats` (integer >= 2), `fresh_too` and
+            `memory_too` (True or False), `only` (names of contenders).
 
     Returns:
-        {"works": results of `run_work`, "units", "device", "threads", "releases", "gpu"}.
+        {"works": results of `run_work`, times in seconds, "units", "device", "threads", "dtype",
+        "releases"}.
     """
     units, done = unit_costs(device), [] if done is None else done
     for work in works or WORKS:

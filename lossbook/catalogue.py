@@ -11,7 +11,11 @@ CHAPTERS = (  # modules with a function `claims`, in the order of the book
 
 
 def catalogue() -> list:
-    "All claims of the book, a list of `lossbook.audit.Claim`, in the order of the chapters."
+    """All claims of the book.
+
+    Returns:
+        A list of `lossbook.audit.Claim`, in the order of the chapters.
+    """
     return [
         claim for chapter in CHAPTERS for claim in import_module(f"lossbook.{chapter}").claims()
     ]
@@ -25,6 +29,12 @@ def variants() -> list:
 
 def find(name: str):
     """The claim about one public function.
+
+    Args:
+        name: string, the name of the function, such as "cross_entropy".
+
+    Returns:
+        A `lossbook.audit.Claim`.
 
     Raises:
         KeyError: no such loss; the message names the nearest ones.

@@ -53,7 +53,8 @@ class Criterion(nn.Module):
             staticmethod(example),
             {p.name: p.default for p in options},
         )
-        cls.__doc__ = f"`{loss.__name__}` as a module: options when it is built, tensors and {', '.join(PER_CALL)} when it is called.\n\n{inspect.getdoc(loss)}"
+        called = [p.name for p in [*data, *per_call]]
+        cls.__doc__ = f"`{loss.__name__}` as a module: options when it is built; {', '.join(called)} when it is called.\n\n{inspect.getdoc(loss)}"
 
     def __init__(self, given: dict):
         nn.Module.__init__(self)

@@ -367,18 +367,14 @@ def cross_entropy(
     """Softmax cross-entropy, -log p_t with p = softmax(logits) over dim 1.
 
     The same values as `torch.nn.functional.cross_entropy` where that is right. Class indices,
-    one-hot and
-    soft targets agree under every option; a class at -inf is not there. 16-bit inputs are
-    computed in
-    float32 and rounded once.
+    one-hot and soft targets agree under every option; a class at -inf is not there. 16-bit inputs
+    are computed in float32 and rounded once.
 
     Args:
         logits: (C,), (N, C) or (N, C, d1, ...); real numbers or -inf for a masked class, float16,
-            bfloat16,
-            float32 or float64.
+            bfloat16, float32 or float64.
         target: class indices in [0, C) of shape (), (N,) or (N, d1, ...), or one weight in [0, 1]
-            per
-            class in the shape of logits.
+            per class in the shape of logits.
         weight: (C,), non-negative; multiplies the loss of each class.
         ignore_index: integer; rows with this class index do not count.
         label_smoothing: number in [0, 1]; every class that is not masked gets an equal part of it.
@@ -388,18 +384,15 @@ def cross_entropy(
 
     Returns:
         Losses, one per row ("none"), or a 0-d tensor; dtype of logits (float32 under autocast).
-        The mean of
-        nothing is 0; a row where every class is -inf gives NaN.
+        The mean of nothing is 0; a row where every class is -inf gives NaN.
 
     Raises:
         TypeError, ValueError: naming the argument, what came and what is accepted. Values are
-            checked in
-            eager mode on the CPU.
+            checked in eager mode on the CPU.
 
     Source:
         J. S. Bridle, Probabilistic interpretation of feedforward classification network outputs
-        (1990);
-        equation (3) of the chapter.
+        (1990); equation (3) of the chapter.
     """
     rows = prepare_rows(
         logits, target, weight, ignore_index, label_smoothing, mask, reduction, normalizer

@@ -787,13 +787,13 @@ def exhaustive(
         loss: another callable held to the same formula, loss(logits, target), or None.
         dtype: "float32"; 16-bit dtypes are visited completely by every audit.
         device: where loss and reference run, such as "cuda".
-        workers: processes on this machine, by default one for each core; 1 computes in this
-            process. Under torchrun the ranks are the processes.
-        folder: where the finished shards lie, to go on after a stop; by default a folder that is
+        workers: integer of at least 1, processes on this machine; None: one for each core. 1
+            computes in this process. Under torchrun the ranks are the processes.
+        folder: path where the finished shards lie, to go on after a stop; None: a folder that is
             removed at the end.
-        part: range of shard numbers to visit; by default all.
-        size: patterns in a shard, a power of two up to 2**23.
-        progress: called as progress(finished, total) from time to time.
+        part: range of shard numbers to visit; None: all.
+        size: integer, patterns in a shard, a power of two up to 2**23.
+        progress: function that is called as progress(finished, total) from time to time.
         about: facts for the record, by name.
 
     Returns:

@@ -321,11 +321,18 @@ def calibrate(probs: Tensor, gamma: float = 2.0, alpha: float | None = None) -> 
     """The share of positives that an output means, if the model minimises the sigmoid focal loss.
 
     Args:
-        probs: sigmoid outputs in (0, 1), floating point, any shape.
-        gamma, alpha: as in the loss it was trained with; alpha not 0 or 1.
+        probs: any shape; sigmoid outputs in (0, 1), floating point.
+        gamma: number, at least 0, the one of the loss that the model was trained with.
+        alpha: number in (0, 1), the one of that loss; its shift is undone. None: there was none.
 
     Returns:
-        Same shape: equation (11) of the chapter, with the shift by alpha undone.
+        Same shape and dtype, shares in (0, 1). Values are not checked.
+
+    Raises:
+        TypeError: probs is not a tensor, or gamma or alpha is not a number; in PyTorch's words.
+
+    Source:
+        Equation (11) of the chapter.
     """
 
     def pull(p):

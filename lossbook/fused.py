@@ -25,7 +25,11 @@ _always_composed = False
 
 @contextmanager
 def composition():
-    "Inside this context every loss is the composition of its chapter, never a kernel."
+    """Inside this context every loss is the composition of its chapter, never a kernel.
+
+    Returns:
+        A context manager, for `with composition(): ...`; contexts may stand inside each other.
+    """
     global _always_composed
     before, _always_composed = _always_composed, True
     try: yield
@@ -412,6 +416,9 @@ def compiled(loss, **options):
     Raises:
         TypeError: loss is not callable.
         RuntimeError: at the first call, where PyTorch finds no compiler on the machine.
+
+    Source:
+        `torch.compile` of PyTorch; what it changes is said and measured on the page.
     """
     if not callable(loss):
         raise TypeError(f"loss: got {type(loss).__name__}, expected a function or a module")

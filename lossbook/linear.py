@@ -398,11 +398,11 @@ def linear_loss(
         input: (..., d), features; float16, bfloat16, float32 or float64.
         weight: (C, d), one row per class, as in `F.linear`. By position, since `weight=` is an
             option of the loss.
-        bias: (C,), or None.
+        bias: (C,), in the dtype of weight, or None.
         target: the second argument of the loss for logits (..., C). Softmax losses: class indices
             (...) or one weight per class (..., C), the classes last.
-        chunk: rows of logits that exist at the same time, at least 1. By default as many as have
-            2**22 logits, or d // 8 if that is more: then a chunk is an eighth of the weight.
+        chunk: integer of at least 1, how many rows of logits exist at the same time. None: as many
+            as have 2**22 logits, or d // 8 if that is more: then a chunk is an eighth of the weight.
         options: of the loss, by keyword: `reduction`, `mask`, `weight` and the rest. Masks and
             weights of rows have the shape of the rows (...), others what the loss wants for
             logits (..., C).
@@ -447,15 +447,30 @@ class LinearLoss(nn.Module):
 
     Args:
         loss: a loss module of the package, such as `CrossEntropyLoss(label_smoothing=0.1)`.
-        in_features: d, the size of an input.
-        num_classes: C.
-        bias: whether the layer has one.
-        chunk: as in `linear_loss`.
-        device, dtype: of the layer.
+        in_features: integer d of at least 1, the size of an input.
+        num_classes: integer C of at least 1, the number of logits.
+        bias: True or False, whether the layer has a bias.
+        chunk: integer of at least 1, how many rows of logits exist at the same time. None: as in
+            `linear_loss`.
+        device: device of the layer; None: PyTorch's default device.
+        dtype: dtype of the layer, floating point; None: PyTorch's default dtype.
+        input: (..., d), features, in the dtype of the layer.
+        target: the second argument of the loss for logits (..., C), as in `linear_loss`.
+        given: keyword arguments of the call of the loss module: `weight`, `mask`, `normalizer`.
+
+    Returns:
+        What the loss returns; dtype of input (float32 under autocast).
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came and what is accepted.
+
+    Source:
+        That of `linear_loss`; equation (1) of the page.
     """
 
     def __init__(self, loss: Criterion, in_features: int, num_classes: int, *, bias: bool = False,
                  chunk: int | None = None, device=None, dtype=None):
+        "Build the layer and check the options."
         super().__init__()
         if not isinstance(loss, Criterion):
             got = getattr(loss, "__name__", type(loss).__name__)

@@ -146,7 +146,7 @@ class Spec:
             {x: "logit, any real number"}.
         targets: each symbol that holds a label, with its meaning and range.
         parameters: each remaining symbol, with its meaning and range.
-        citation: where the formula is from, one line of plain text.
+        citation: string, where the formula is from, one line of plain text.
         link: address of the source (a DOI or an arXiv abstract).
     """
 

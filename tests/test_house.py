@@ -23,7 +23,7 @@ PARTS = {p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS}
 OTHERS = {"index", "nan", "two_sums", "yeast", "digits", "linear"}
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem not in OTHERS]
 SECTIONS = ["Definition", "Derivation", "Where the textbook form breaks", "Implementation", "Checks", "Shape", "In use", "What the note said", "Exercises", "References"]
-PROVING = {"symbolic", "exact", "figures", "audit", "rows", "sets", "every", "records", "catalogue", "ledger", "targets", "cli", "bench", "playground"}
+PROVING = {"symbolic", "exact", "figures", "audit", "rows", "sets", "every", "records", "catalogue", "ledger", "targets", "cli", "bench", "playground", "docstrings"}
 
 
 def cells(path): return json.loads(path.read_text())["cells"]

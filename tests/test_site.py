@@ -203,6 +203,17 @@ def test_tables_get_a_box(finished):
     assert '<div class="lb-scroll" role="region" tabindex="0" aria-label="All losses"><table' in finished(QUARTO)
 
 
+@pytest.mark.parametrize("page", [QUARTO, SMALLDOCS], ids=["quarto", "smalldocs"])
+def test_a_table_of_arguments_keeps_its_own_name(finished, page):
+    "Each is a region of its own for a screen reader, so each has another name."
+    from lossbook.docstrings import Entry
+    names = "lossbook.cross_entropy", "lossbook.lsep_loss", "lossbook.LinearLoss"
+    text = finished(page.replace("</main>", "".join(Entry(n)._repr_html_() for n in names) + "</main>"))
+    labels = [m[1] for m in re.finditer(r'<div class="lb-scroll" role="region" tabindex="0" aria-label="([^"]+)"><table class="lb-cards lb-args"', text)]
+    assert labels == [f"Arguments of {n}" for n in ("lossbook.cross_entropy", "lossbook.lsep_loss", "lossbook.LinearLoss to build it", "lossbook.LinearLoss to call it")]
+    assert 'id="lossbook.cross_entropy.label_smoothing"' in text and "<p class=\"lb-caption\">Arguments" not in text
+
+
 def test_finishing_fails_where_it_matters(finished, tmp_path):
     with pytest.raises(SystemExit, match="missing"): finished(QUARTO.replace("fig-x-output-1.svg", "gone.svg"))
     with pytest.raises(SystemExit, match="other hosts"): finished(QUARTO.replace("<title>", '<script src="https://example.org/x.js"></script><title>'))
@@ -387,6 +398,32 @@ def search(tab, word):
 
 def test_search_finds_a_word(tab, server):
     assert any("cross-entropy" in hit.lower() for hit in search(opened(tab, f"{server}/index.html"), "cross-entropy"))
+
+
+@pytest.mark.parametrize("name, page", [("sigmoid_focal_loss", "api"), ("CrossEntropyLoss", "api_modules"), ("decode_spans", "api_sets"), ("calibrate", "api_tools")])
+def test_search_finds_a_public_name(tab, server, name, page):
+    "The first that it finds is the entry in the reference, and a click leads there."
+    hits = search(opened(tab, f"{server}/index.html"), name)
+    assert name in hits[0]
+    tab.locator("a.search-result, .aa-Item a").first.click()
+    tab.wait_for_url(re.compile(rf"/{page}\.html.*#"))
+    assert tab.locator(f"[id='lossbook.{name}'], [id$='.{name}']").first.is_visible()
+
+
+def test_an_argument_has_an_address(tab, server):
+    "A link of a module leads to the row that explains its option, and the row is marked."
+    opened(tab, f"{server}/nbs/evidence/api_modules.html")
+    tab.locator("[id='lossbook.CrossEntropyLoss'] a[href$='lossbook.cross_entropy.label_smoothing']").click()
+    opened(tab, tab.url)
+    row = tab.locator("[id='lossbook.cross_entropy.label_smoothing']")
+    assert row.evaluate("e => e.matches(':target')") and "number in [0, 1]" in row.inner_text()
+    assert row.evaluate("e => { const b = e.getBoundingClientRect(); return b.top >= document.querySelector('#quarto-header').getBoundingClientRect().bottom && b.bottom <= innerHeight; }")
+
+
+@pytest.mark.parametrize("page", ["api", "api_sets", "api_modules", "api_tools"])
+def test_a_page_of_the_reference_is_not_too_long(tab, server, page):
+    opened(tab, f"{server}/nbs/evidence/{page}.html")
+    assert tab.evaluate("document.scrollingElement.scrollHeight") < 15_000
 
 
 def test_the_site_works_from_a_file(tab, site):

@@ -208,7 +208,8 @@ def tables(main):
     def box(m):
         if m[1]: return m[0]
         found = re.search(r"<caption[^>]*>(.*?)</caption>", m[2], re.S)
-        words = re.sub(r"\\[()]", "", text_of(found.group(1)))[:120] if found else "Table"
+        own = attributes(re.match(r"<table\b[^>]*>", m[2])[0]).get("aria-label") or "Table"
+        words = re.sub(r"\\[()]", "", text_of(found.group(1)))[:120] if found else own
         # The caption stands above the box: inside it would be as wide as the table and scroll away with it.
         above = f'<p class="lb-caption">{found[1]}</p>' if found else ""
         table = m[2].replace(found[0], "", 1).replace("<table", f'<table aria-label="{html.escape(words)}"', 1) if found else m[2]
