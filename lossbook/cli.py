@@ -819,7 +819,7 @@ def _print_ledger(rows: list) -> list:
 
     title = "lost: 0, NaN or inf where the exact result is a normal number"
     table, broken = Table(title=title, title_justify="left"), []
-    for column in ("loss", "by", "dtype", "promised (ulp)", "value", "gradient", "lost"):
+    for column in ("loss", "by", "dtype", "way", "promised (ulp)", "value", "gradient", "lost"):
         table.add_column(column, overflow="fold")
     for r in rows:
         worst = [max(s["worst"] for s in r[what].values()) for what in ("value", "gradient")]
@@ -834,6 +834,7 @@ def _print_ledger(rows: list) -> list:
             f"{r['name']}, {r['set']}" if r.get("set") else r["name"],
             r["who"],
             r["dtype"],
+            r["path"],
             promise,
             *(f"{w:.3g}" for w in worst),
             str(lost),

@@ -16,7 +16,7 @@ from .reduction import reduce
 
 
 # %% auto #0
-__all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'is_ordinary', 'is_plain', 'Workspace', 'Fused', 'is_compiled',
+__all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused', 'is_compiled',
            'reduced', 'per_row', 'is_hard', 'all_hard', 'power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
@@ -34,6 +34,18 @@ def composition():
     before, _always_composed = _always_composed, True
     try: yield
     finally: _always_composed = before
+
+
+_seen = None
+
+
+@contextmanager
+def ways():
+    "Inside this context the set that it gives collects the ways that losses take, kernel or composition."
+    global _seen
+    before, _seen = _seen, set()
+    try: yield _seen
+    finally: _seen = before
 
 
 def is_ordinary(*tensors: Tensor) -> bool:
@@ -137,6 +149,7 @@ class Fused:
         composed = x.dtype not in self.dtypes or not is_plain(x, *tensors) or not x.numel()
         if wanted and any(t.requires_grad for t in tensors): composed = True
         elif composed and is_compiled(self, x): return _in_graph(self, over, x, *rest)
+        if _seen is not None: _seen.add("composition" if composed else "kernel")
         if composed:
             loss = self.compose(x, *rest)
             return loss if over is None else loss.sum() / over

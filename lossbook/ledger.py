@@ -8,6 +8,7 @@ import torch
 from .audit import Subject, make_subject, measure, points_for
 from .catalogue import catalogue, variants
 from .every import every_records, worst_of
+from .fused import composition, ways
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 
@@ -55,7 +56,8 @@ def take_ledger(
 
     Returns:
         {"rows": [...]}: one row per function, setting, dtype and implementation with the
-        summaries of `lossbook.audit.compare`.
+        summaries of `lossbook.audit.compare`, and the way that was taken, "path". A float32 loss
+        that has a kernel has a second row, of its composition.
     """
     rows = [] if rows is None else rows
     for claim, by, function in ledger_entries(who):
@@ -63,19 +65,16 @@ def take_ledger(
         subject = make_subject(claim, None if own else function)
         for dtype in DTYPES:
             progress(f"{claim.name}, {setting(claim)}, {by}, {dtype}")
+            about = {"name": claim.name, "set": setting(claim), "who": by, "dtype": dtype}
+            about["promise"] = claim.promise.get(dtype) if own else None
+            about["second_promise"] = claim.second if own else None
+            with ways() as taken: found = measure(subject, dtype, tier=tier)
+            path = ("kernel" if "kernel" in taken else "composition") if own else ""
             second = second_error(subject) if dtype == "float32" and claim.second else None
-            rows.append(
-                {
-                    "name": claim.name,
-                    "set": setting(claim),
-                    "who": by,
-                    "dtype": dtype,
-                    "promise": claim.promise.get(dtype) if own else None,
-                    "second_promise": claim.second if own else None,
-                    "second": second,
-                    **measure(subject, dtype, tier=tier),
-                }
-            )
+            rows.append({**about, "path": path, "second": second, **found})
+            if path == "kernel" and dtype == "float32":
+                with composition(): found = measure(subject, dtype, tier=tier)
+                rows.append({**about, "path": "composition", "second": None, **found})
     return {"rows": rows, "tier": tier}
 
 
