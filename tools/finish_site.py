@@ -207,6 +207,12 @@ def scoped(css, root):
     return "".join(f"{','.join(f'#{root} {s.strip()}' for s in sel.split(','))}{{{body}}}" for sel, body in re.findall(r"([^{}]+)\{([^{}]*)\}", css))
 
 
+def lighter(body):
+    "Places to a hundredth of a point, which no screen shows; matplotlib writes a millionth. Factors of scale stay."
+    near = lambda m: re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip(".").replace("-0", "0", f"{float(n[0]):.2f}" == "-0.00"), m[0])
+    return re.sub(r'\s(?:d|x|y|points)="[^"]*"|\btranslate\([^)]*\)', near, body)
+
+
 def inline_svg(tag, body, n, label, colours):
     "One picture, ready to stand in a page: own names for its ids, the page's colours, a name for who cannot see it."
     root = f"lb-fig-{n}"
@@ -214,6 +220,7 @@ def inline_svg(tag, body, n, label, colours):
     body = re.sub(r'(\sid=")([^"]+)', rf"\g<1>{root}-\2", body)
     body = re.sub(r'(\s(?:xlink:)?href="#|url\(#)', rf"\g<1>{root}-", body)
     body = re.sub(r"(<style[^>]*>)(.*?)(</style>)", lambda m: m[1] + scoped(m[2], root) + m[3], body, flags=re.S)
+    body = lighter(body)
     body = HEX.sub(lambda m: colours.get(m[0].lower(), m[0]), body)
     keep = {k: v for k, v in attributes(tag).items() if k in ("width", "height", "viewBox", "version", "xmlns", "xmlns:xlink")}
     attrs = dict(id=root, **{"class": "lb-figure"}, role="img", **{"aria-label": label}, **keep)
