@@ -226,6 +226,13 @@ def test_smalldocs_captions_and_names(finished):
     assert 'aria-label="Falling"' in text and " alt=" not in text
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_paper_gets_the_addresses_that_the_words_hide(finished, times):
+    links = '<p><a href="https://a.example/?x=1&amp;y=2">A paper</a> <a class="uri" href="https://b.example/">https://b.example/</a> <a href="c.html">c</a></p><table'
+    text = finished(SMALLDOCS.replace('<header id', links.removesuffix("<table") + "<header id"), times=times)
+    assert '<a data-print href="https://a.example/?x=1&amp;y=2">A paper</a>' in text and text.count("data-print") == 1
+
+
 def test_tables_get_a_box(finished):
     assert '<div class="lb-scroll" role="region" tabindex="0" aria-label="All losses"><table' in finished(QUARTO)
 
@@ -273,6 +280,7 @@ def test_a_page_without_a_module_has_no_source(finished):
     ("x = 1\nassert loss(x) == 1", [], "", True, "The check (2 lines)"),
     ("torch.testing.assert_close(a, b)", [], "", True, "The check (1 line)"),
     ("assert loss(1) == 1\nprint(loss(2))", [PRINTED], "", True, None),
+    ("x = loss(1)\nassert x == 1", [], "In use", True, None),
     ("x = loss(1)", [], "", False, None),
     ("!pip list", [], "", False, None),
 ])
@@ -659,4 +667,23 @@ def test_paper_is_light(tab, server):
     tab.emulate_media(media="print")
     assert tab.evaluate("getComputedStyle(document.querySelector('main')).color") == "rgb(0, 0, 0)"
     assert tab.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--fig-ink').trim()") == "#1f2328"
+    look = "what => [...new Set([...document.querySelectorAll(what)].map(e => getComputedStyle(e)).map(s => s.color + ' on ' + s.backgroundColor))]"
+    assert tab.evaluate(look, "main pre, main pre code, main pre span") and all(set(re.findall(r"rgba?\((.*?)\)", pair)) <= {"0, 0, 0", "255, 255, 255", "0, 0, 0, 0"} for pair in tab.evaluate(look, "main pre, main pre code, main pre span"))
+    gone = "#quarto-header, #quarto-sidebar, .page-navigation, .nav-footer, main button, main .lb-filter, .lb-tools [download], .lb-tools summary"
+    assert tab.evaluate("what => [...document.querySelectorAll(what)].filter(e => e.getClientRects().length).map(e => e.outerHTML.slice(0, 80))", gone) == []
     tab.pdf(path=SCREENS.parent / "print.pdf", format="A4")
+
+
+def test_a_long_table_is_whole_on_paper(tab, server):
+    "And nothing of it lies over what follows."
+    opened(tab, f"{server}/nbs/evidence/peers.html")
+    tall = tab.locator("main .lb-tall")
+    hidden = "boxes => boxes.map(e => e.scrollHeight - e.clientHeight)"
+    assert tall.count() >= 3 and min(tall.evaluate_all(hidden)) > 500
+    tab.emulate_media(media="print")
+    assert max(tall.evaluate_all(hidden)) <= 1
+    tab.emulate_media(media="screen")
+    box = tall.first
+    box.focus()
+    tab.keyboard.press("PageDown")
+    tab.wait_for_function("document.querySelector('main .lb-tall').scrollTop > 100")   # the keyboard scrolls it

@@ -260,6 +260,12 @@ def figures(main, folder, out, colours):
     return re.sub(r'(<div\b[^>]*?)\s(?:fig-)?alt="[^"]*"', r"\1", main)  # Quarto repeats the words on a div, where they mean nothing
 
 
+def addresses(main):
+    "A link to another host whose words are not its address: on paper the address stands behind them."
+    mark = lambda m: m[0] if text_of(m[3]) == html.unescape(m[2]) else f'<a data-print href="{m[2]}"{m[1]}{m[4]}>{m[3]}</a>'
+    return re.sub(r'<a((?:\s(?!data-print|href)[\w-]+(?:="[^"]*")?)*)\shref="(https?://[^"]+)"([^>]*)>(.*?)</a>', lambda m: mark([m[0], m[1], m[2], m[4], m[3]]), main, flags=re.S)
+
+
 def captions(main):
     "smalldocs leaves TeX between dollars in a caption; Quarto has set it by now."
     tex = lambda m: m[1] + re.sub(r"\$([^$<]+)\$", r'<span class="math inline">\\(\1\\)</span>', m[2]) + m[3]
@@ -303,8 +309,8 @@ def claims(node):
 def fold_as(cell, section, subject):
     """The words under which the code of a cell is folded, as HTML, or None where it stays open. The one rule of the book:
 
-    Code that only imports, and code that only tests, is folded everywhere; what a cell prints stays, and then its code
-    stays too. Exported code is folded on the pages that are about the book's own tools; in a chapter it is the subject
+    Code that only imports, and code that only tests, is folded everywhere but under "In use", where it is an example;
+    what a cell prints stays, and then its code stays too. The front page is as it was written. Exported code is folded on the pages that are about the book's own tools; in a chapter it is the subject
     and stays, but for the kernels, which say once more and faster what stands beside them, and for what belongs to the
     checks.
     """
@@ -312,7 +318,7 @@ def fold_as(cell, section, subject):
     code = OPTIONS.sub("", source)
     try: tree = ast.parse(code)
     except SyntaxError: return None  # a line of the shell
-    if not tree.body: return None
+    if not tree.body or section == "In use": return None
     names = [f"<code>{name}</code>" for name in defined(code)]
     told = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     lines = f"{n} lines" if (n := len(code.strip().splitlines())) > 1 else "1 line"
@@ -326,7 +332,8 @@ def fold_as(cell, section, subject):
 
 def fold_code(main, notebook):
     "Fold the code of the cells that the rule names; what the renderer folded already stays as it is."
-    subject, section, rule = notebook.parent.name not in ("foundations", "evidence", ROOT.name), "", {}
+    if notebook.parent == ROOT: return main
+    subject, section, rule = notebook.parent.name not in ("foundations", "evidence"), "", {}
     squeezed = lambda text: re.sub(r"\s+", "", text)
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
@@ -423,7 +430,7 @@ def finish(page, folder, out, colours, mathjax, file=None):
     if not re.search(r"<html\b[^>]*\blang=", page): page = re.sub(r"<html\b", '<html lang="en"', page, count=1)
     found = MAIN.search(page)
     if not found: raise SystemExit("finish_site: a page has no <main>")
-    main = tables(captions(figures(found[0], folder, out, colours)))
+    main = addresses(tables(captions(figures(found[0], folder, out, colours))))
     if notebook := file and notebook_of(file, out):
         main = fold_code(main, notebook)
         title = TITLE.search(main)
