@@ -521,6 +521,10 @@ def test_every_page_leads_to_what_it_exports(site, tab):
         lines = re.search(r"<pre><code>(.*)</code></pre>", (site / f"source/{module.stem}.html").read_text(encoding="utf-8"), re.S)[1].split('<span class="line"')[1:]
         assert len(lines) == len((ROOT / module).read_text(encoding="utf-8").splitlines())
     tab.set_viewport_size(PHONE)
+    tab.emulate_media(color_scheme="dark")
+    tab.goto((site / "source/bce.html").as_uri())
+    assert tab.evaluate("document.documentElement.className") == "dark"
+    tab.emulate_media(color_scheme="light")
     for dark in (False, True):
         tab.goto((site / "source/bce.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"] and not violations(tab)

@@ -397,7 +397,11 @@ def coloured(code):
 SOURCE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{module} – lossbook</title><link rel="icon" href="{icon}">
-<script>try {{ if ((localStorage.getItem("smalldocs-scheme") || localStorage.getItem("quarto-color-scheme") || "").match(/dark|alternate/)) document.documentElement.className = "dark"; }} catch (e) {{}}</script>
+<script>(() => {{   // as the pages: what the reader chose, else what the system asks for
+  let chosen = null;
+  try {{ chosen = localStorage.getItem("smalldocs-scheme") || localStorage.getItem("quarto-color-scheme"); }} catch (e) {{}}
+  if (chosen ? /dark|alternate/.test(chosen) : matchMedia("(prefers-color-scheme: dark)").matches) document.documentElement.className = "dark";
+}})();</script>
 <style>
 :root {{ --ink: #1f2328; --paper: #ffffff; --muted: #57606a; --key: #8a1c5b; --text: #0b5d2a; --link: #0a58a8; }}
 .dark {{ --ink: #e6e6e6; --paper: #222222; --muted: #b4bcc4; --key: #ff9ac9; --text: #86e2ac; --link: #7cc0ff; color-scheme: dark; }}
