@@ -1,5 +1,6 @@
 """The site in a browser, for every test that opens a page: the build, the server, one Chromium cut off from the network."""
 import functools
+import html
 import http.server
 import importlib.util
 import os
@@ -32,7 +33,7 @@ def tool(name):
 def stale():
     wanted = [SITE / page for page in PAGES]
     if not all(page.is_file() for page in wanted): return True
-    sources = [ROOT / "_quarto.yml", ROOT / "styles.css", ROOT / "tools/finish_site.py", *(ROOT / "assets").glob("*.js"), *(ROOT / nb for nb in NOTEBOOKS)]
+    sources = [ROOT / "_quarto.yml", ROOT / "styles.css", ROOT / "tools/finish_site.py", *(ROOT / "assets").glob("*.js"), *(ROOT / "lossbook").glob("*.py"), *(ROOT / nb for nb in NOTEBOOKS)]
     return max(s.stat().st_mtime for s in sources) > min(page.stat().st_mtime for page in wanted)
 
 
@@ -116,3 +117,66 @@ def opened(tab, url):
     tab.goto(url, wait_until="load")
     assert tab.evaluate(SETTLED), "MathJax did not start"
     return tab
+
+
+@functools.lru_cache(None)
+def axe_core():
+    "The script of axe-core, from the package that carries it; nothing is fetched."
+    return (Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+AXE = """async () => (await axe.run(document, {resultTypes: ["violations"], iframes: false})).violations.filter(v => ["serious", "critical"].includes(v.impact))
+  .map(v => `${v.id} (${v.impact}), ${v.nodes.length} times: ` + v.nodes.slice(0, 3).map(n => `${n.target.join(" ")}: ${n.html.slice(0, 120)}`).join("; "))"""
+
+
+def violations(tab):
+    "What axe-core calls serious or critical on the page as it stands."
+    tab.evaluate(axe_core())
+    return tab.evaluate(AXE)
+
+
+# What a reviewer opens after the walk
+
+VIEWS = ["desktop-light", "desktop-dark", "phone-light", "phone-dark"]
+SHEET = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Every page, as the browser showed it</title>
+<style>body {{ margin: 1rem; font: 1rem/1.4 system-ui, sans-serif; }} th {{ text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; }} td {{ padding: .25rem; }}
+img {{ display: block; height: 11rem; border: 1px solid #888; }}</style></head>
+<body><h1>Every page, as the browser showed it</h1><p>{count} pictures, the last of {when}. A small picture leads to the whole page.</p>
+<table><thead><tr><th>page</th>{heads}</tr></thead><tbody>
+{rows}
+</tbody></table></body></html>
+"""
+
+
+def contact_sheet(folder):
+    "Write index.html beside the screenshots: a row for each page, a column for each view; or None if there are none."
+    import datetime
+
+    found = {}
+    for file in sorted(folder.glob("*.png")):
+        if m := re.fullmatch(rf"(.+)-({'|'.join(VIEWS)})", file.stem): found.setdefault(m[1], {})[m[2]] = file
+    if not found: return None
+
+    def cell(name, view):
+        file = found[name].get(view)
+        if not file: return "<td>none</td>"
+        small = file.with_suffix(".jpg")
+        return f'<td><a href="{html.escape(file.name)}"><img loading="lazy" src="{html.escape((small if small.is_file() else file).name)}" alt="{html.escape(name)}, {view}"></a></td>'
+
+    rows = "\n".join(f'<tr><th scope="row">{html.escape(name)}</th>{"".join(cell(name, view) for view in VIEWS)}</tr>' for name in sorted(found))
+    files = [file for views in found.values() for file in views.values()]
+    when = datetime.datetime.fromtimestamp(max(file.stat().st_mtime for file in files)).strftime("%Y-%m-%d %H:%M")
+    sheet = folder / "index.html"
+    sheet.write_text(SHEET.format(count=len(files), when=when, heads="".join(f"<th>{view.replace('-', ', ')}</th>" for view in VIEWS), rows=rows), encoding="utf-8")
+    return sheet
+
+
+def pytest_terminal_summary(terminalreporter):
+    "After all workers are done: what the tests of the site measured, and where the pictures lie."
+    told = [value for report in terminalreporter.getreports("passed") for name, value in report.user_properties if name == "site"]
+    walked = any("test_page_in_the_browser" in report.nodeid for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")])
+    sheet = contact_sheet(SCREENS) if walked else None
+    if sheet: told.append(f"screenshots of all pages: {sheet.relative_to(ROOT)}")
+    if told: terminalreporter.section("the site")
+    for line in told: terminalreporter.line(line)

@@ -1,7 +1,7 @@
 """Shared by all tests: the catalogue as parameters, and the device as a parameter that says when it cannot run."""
 import pytest
 import torch
-from browsing import browser, server, site, tab  # noqa: F401 (fixtures: named in one place, so that one browser serves every file of tests)
+from browsing import browser, pytest_terminal_summary, server, site, tab  # noqa: F401 (fixtures: named in one place, so that one browser serves every file of tests)
 
 from lossbook.audit import make_subject
 from lossbook.catalogue import catalogue

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 import yaml
-from browsing import DESKTOP, NOTEBOOKS, PAGES, PHONE, ROOT, SCREENS, opened, tool
+from browsing import DESKTOP, NOTEBOOKS, PAGES, PHONE, ROOT, SCREENS, contact_sheet, opened, tool, violations
 from pages import book_order
 
 # The notebook filter
@@ -129,21 +129,43 @@ QUARTO = '''<!DOCTYPE html>
 <figcaption class="quarto-float-caption-bottom quarto-float-caption quarto-float-fig" id="fig-x-caption-0ceaefa1-69ba-4598-a22c-09a6ac19f8ca">Figure&nbsp;1: The loss.</figcaption></figure></div>
 <div class="cell-output"><figure class="figure"><p><img src="page_files/figure-html/cell-2-output-1.svg" class="img-fluid figure-img"></p><figcaption>The <em>same</em>.</figcaption></figure></div>
 <table class="caption-top table"><caption>All losses</caption><tbody><tr><td>1</td></tr></tbody></table>
+<div id="cell-4" class="cell"><div class="sourceCode cell-code" id="cb1"><pre class="sourceCode python code-with-copy"><code class="sourceCode python"><span id="cb1-1"><a href="#cb1-1" aria-hidden="true" tabindex="-1"></a><span class="kw">def</span> twice(x):</span>
+<span id="cb1-2"><a href="#cb1-2" aria-hidden="true" tabindex="-1"></a>    <span class="st">"Two &lt; three."</span></span>
+<span id="cb1-3"><a href="#cb1-3" aria-hidden="true" tabindex="-1"></a>    <span class="cf">return</span> <span class="dv">2</span> <span class="op">*</span> x</span></code><button title="Copy to Clipboard" class="code-copy-button"><i class="bi"></i></button></pre></div></div>
+<div id="cell-5" class="cell"><div class="code-copy-outer-scaffold"><div class="sourceCode cell-code" id="cb2"><pre class="sourceCode python code-with-copy"><code class="sourceCode python"><span id="cb2-1"><a href="#cb2-1" aria-hidden="true" tabindex="-1"></a><span class="cf">assert</span> twice(<span class="dv">2</span>) <span class="op">==</span> <span class="dv">4</span></span></code></pre></div><button title="Copy to Clipboard" class="code-copy-button"><i class="bi"></i></button></div></div>
+<details class="code-fold"><summary>The code that draws</summary><div class="sourceCode cell-code" id="cb3"><pre class="sourceCode python code-with-copy"><code class="sourceCode python"><span id="cb3-1">draw()</span></code></pre></div></details>
 </main></body></html>'''
 
 SMALLDOCS = '''<!DOCTYPE html><html lang="en"><head><title>A page</title>
 <link rel="stylesheet" href="https://cdn.jsdelivr.net/npm/katex@0.16.11/dist/katex.min.css"><script src="https://cdn.jsdelivr.net/npm/katex@0.16.11/dist/katex.min.js" defer></script>
 <script src="https://cdn.jsdelivr.net/npm/katex@0.16.11/dist/contrib/auto-render.min.js" defer></script></head><body><main class="content">
 <figure class="figure"><p><svg alt="Falling" width="432pt" height="288pt" viewBox="0 0 432 288"><defs><style>*{a: b}</style></defs><path id="m1" style="fill: #fefefe"/></svg></p>
-<figcaption>With $\\gamma = 2$.</figcaption></figure><p><span class="math display">\\[x\\]</span></p></main></body></html>'''
+<figcaption>With $\\gamma = 2$.</figcaption></figure><p><span class="math display">\\[x\\]</span></p>
+<header id="title-block-header" class="quarto-title-block default"><div class="quarto-title"><h1 class="title">A page</h1></div></header>
+<div id="cell-4" class="cell">
+<div class="code-copy-outer-scaffold"><div class="sourceCode" id="cb1"><pre class="sourceCode python code-with-copy cell-code"><code class="sourceCode python"><span class="kw">def</span> <span class="fu">twice</span>(x):
+    <span class="st">&quot;</span><span class="st">Two &lt; three.</span><span class="st">&quot;</span>
+    <span class="cf">return</span> <span class="dv">2</span> <span class="op">*</span> x</code></pre></div><button title="Copy to Clipboard" class="code-copy-button"><i class="bi"></i></button></div>
+</div>
+<div class="code-copy-outer-scaffold"><div class="sourceCode" id="cb2"><pre class="sourceCode python code-with-copy cell-code"><code class="sourceCode python"><span class="cf">assert</span> twice(<span class="dv">2</span>) == 4</code></pre></div><button title="Copy to Clipboard" class="code-copy-button"><i class="bi"></i></button></div>
+<details class="code-fold">
+<summary>The code that draws</summary>
+<div class="code-copy-outer-scaffold"><div class="sourceCode" id="cb3"><pre class="sourceCode python code-with-copy cell-code"><code class="sourceCode python">draw()</code></pre></div><button title="Copy to Clipboard" class="code-copy-button"><i class="bi"></i></button></div>
+</details></main></body></html>'''
 
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     "Finish one page in a small site; the local MathJax is a stand-in, or absent."
     finish = tool("finish_site")
+    monkeypatch.setattr(finish, "ROOT", tmp_path)
+    (tmp_path / "styles.css").write_text((ROOT / "styles.css").read_text())
 
-    def run(page, mathjax=True, times=1):
+    def run(page, mathjax=True, times=1, notebook=None):
+        if notebook:   # the notebook that the page was made from, and the module that it exports
+            for name, text in {"nbs/page.ipynb": json.dumps(dict(cells=notebook)), "lossbook/page.py": 'def twice(x):\n    "Two < three."\n    return 2 * x  # as said\n'}.items():
+                (tmp_path / name).parent.mkdir(exist_ok=True)
+                (tmp_path / name).write_text(text)
         for name, text in {"nbs/page.html": page, "nbs/page_files/figure-html/fig-x-output-1.svg": SVG, "nbs/page_files/figure-html/cell-2-output-1.svg": SVG,
                            "site_libs/bootstrap/b.css": '@import url(https://fonts.example/css2?family=A:wght@300;400&display=swap);@import "https://fonts.example/b.css";a{b:c}',
                            "search.json": '[{"text": "</script>"}]'}.items():
@@ -193,10 +215,23 @@ def test_quarto_figures_come_into_the_page(finished):
     assert "#lb-fig-1 *{stroke-linejoin: round}" in text, "a figure's style reaches the page"
 
 
+def test_pictures_lose_only_what_no_screen_shows():
+    light = tool("finish_site").lighter
+    assert light('<path d="M 1.234567 -0.001234 \nL 10.5 -20.999"/><use x="3.14159" transform="translate(0.125678 7) scale(0.015625)"/>') == '<path d="M 1.23 0 \nL 10.5 -21"/><use x="3.14" transform="translate(0.13 7) scale(0.015625)"/>'
+    assert light('<g id="v1.23456" style="stroke-width: 0.12345; stroke-dasharray: 7.999,3.001"/>') == '<g id="v1.23456" style="stroke-width: 0.12345; stroke-dasharray: 7.999,3.001"/>'
+
+
 def test_smalldocs_captions_and_names(finished):
     text = finished(SMALLDOCS)
     assert '<span class="math inline">\\(\\gamma = 2\\)</span>' in text
     assert 'aria-label="Falling"' in text and " alt=" not in text
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_paper_gets_the_addresses_that_the_words_hide(finished, times):
+    links = '<p><a href="https://a.example/?x=1&amp;y=2">A paper</a> <a class="uri" href="https://b.example/">https://b.example/</a> <a href="c.html">c</a></p><table'
+    text = finished(SMALLDOCS.replace('<header id', links.removesuffix("<table") + "<header id"), times=times)
+    assert '<a data-print href="https://a.example/?x=1&amp;y=2">A paper</a>' in text and text.count("data-print") == 1
 
 
 def test_tables_get_a_box(finished):
@@ -214,7 +249,66 @@ def test_a_table_of_arguments_keeps_its_own_name(finished, page):
     assert 'id="lossbook.cross_entropy.label_smoothing"' in text and "<p class=\"lb-caption\">Arguments" not in text
 
 
+NOTEBOOK = [code_cell("#| default_exp page"), code_cell('#| export\ndef twice(x):\n    "Two < three."\n    return 2 * x'),
+            dict(cell_type="markdown", source="## Checks"), code_cell("assert twice(2) == 4"), code_cell("#| code-fold: true\n#| code-summary: The code that draws\ndraw()")]
+PRINTED = dict(output_type="stream", name="stdout", text="4\n")
+
+
+@pytest.mark.parametrize("page", [QUARTO, SMALLDOCS], ids=["quarto", "smalldocs"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_code_folds_once_and_whole(finished, page, times):
+    "A chapter: the exported code stays, the check is folded, what was folded stays as it was."
+    text = finished(page, notebook=NOTEBOOK, times=times)
+    folds = re.findall(r'<details class="code-fold[^>]*>\s*<summary>(.*?)</summary>(.*?)</details>', text, re.S)
+    assert [words for words, _ in folds] == ["The check (1 line)", "The code that draws"]
+    assert all(block.count("<div") == block.count("</div>") and block.count("<pre") == 1 for _, block in folds)
+    assert text.count("<div") == text.count("</div>")
+
+
+@pytest.mark.parametrize("page", [QUARTO, SMALLDOCS], ids=["quarto", "smalldocs"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_page_leads_to_its_notebook_and_source(finished, page, times, tmp_path):
+    text, site = finished(page, notebook=NOTEBOOK, times=times), tmp_path / "_site"
+    assert text.count('class="lb-tools"') == 1 and re.search(r'<h1 class="title">A page</h1>(?:</div></header>)?<!-- lossbook --><div class="lb-tools"', text)
+    assert 'href="page.ipynb" download' in text and (site / "nbs/page.ipynb").read_text() == (tmp_path / "nbs/page.ipynb").read_text()
+    assert "<code>jupyter lab nbs/page.ipynb</code>" in text
+    assert 'href="../source/page.html">Source: lossbook/page.py' in text
+    source = (site / "source/page.html").read_text()
+    assert 'href="../nbs/page.html">A page</a>' in source and 'id="twice"' in source and '<span class="c"># as said</span>' in source
+    shown = re.search(r"<pre><code>(.*)</code></pre>", source, re.S)[1].replace('</span><span class="line"', '</span>\n<span class="line"')
+    assert tool("finish_site").html.unescape(re.sub(r"<[^>]+>", "", shown)) + "\n" == (tmp_path / "lossbook/page.py").read_text()
+
+
+def test_code_that_is_not_found_stays_open_and_is_named(finished, capsys):
+    "A renderer that writes code in another way costs the folds, not the site."
+    text = finished(QUARTO.replace("twice(<", "thrice(<"), notebook=NOTEBOOK)
+    assert "not folded, since it is not in the page: The check" in capsys.readouterr().out and "<summary>The check" not in text
+
+
+def test_a_page_without_a_module_has_no_source(finished):
+    assert "Source:" not in finished(QUARTO, notebook=NOTEBOOK[1:])
+
+
+@pytest.mark.parametrize("source, outputs, section, subject, words", [
+    ("#| export\ndef loss(x): return x", [], "Implementation", True, None),
+    ("#| export\ndef loss(x): return x", [], "Implementation", False, "The code: <code>loss</code> (1 line)"),
+    ("#| export\ndef _kernel(x): return x\ndef loss(x): return x", [], "Implementation", True, "The code: <code>loss</code>, <code>_kernel</code> (2 lines)"),
+    ("#| export\ndef reference(x): return x", [], "Checks", True, "The code: <code>reference</code> (1 line)"),
+    ("#| export\nimport torch\nfrom torch import Tensor", [], "", True, "Imports (2 lines)"),
+    ("x = 1\nassert loss(x) == 1", [], "", True, "The check (2 lines)"),
+    ("torch.testing.assert_close(a, b)", [], "", True, "The check (1 line)"),
+    ("assert loss(1) == 1\nprint(loss(2))", [PRINTED], "", True, None),
+    ("x = loss(1)\nassert x == 1", [], "In use", True, None),
+    ("x = loss(1)", [], "", False, None),
+    ("!pip list", [], "", False, None),
+])
+def test_the_rule_of_folding(source, outputs, section, subject, words):
+    assert tool("finish_site").fold_as(code_cell(source, *outputs), section, subject) == words
+
+
 def test_finishing_fails_where_it_matters(finished, tmp_path):
+    with pytest.raises(SystemExit, match="no title"): finished(QUARTO.replace("h1", "h2"), notebook=NOTEBOOK)
+    (tmp_path / "nbs/page.ipynb").unlink()
     with pytest.raises(SystemExit, match="missing"): finished(QUARTO.replace("fig-x-output-1.svg", "gone.svg"))
     with pytest.raises(SystemExit, match="other hosts"): finished(QUARTO.replace("<title>", '<script src="https://example.org/x.js"></script><title>'))
     with pytest.raises(SystemExit, match="no pages"): tool("finish_site").main(tmp_path / "nowhere")
@@ -313,11 +407,11 @@ FAINT = """() => {
     for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c[3]) layers.push(c); if (c[3] === 255) break; }
     return layers.reduceRight((below, c) => over(c, below), [255, 255, 255, 255]);
   };
-  const faint = new Set(), what = "p, li, td, th, dt, dd, figcaption, caption, h1, h2, h3, a, span, summary, code, text";
+  const faint = new Set(), kinds = new Set(), what = "p, li, td, th, dt, dd, figcaption, caption, h1, h2, h3, a, span, summary, code, text";
   document.querySelectorAll("main :is(" + what + "), .sidebar-navigation a, #TOC a, .footer :is(p, div)").forEach(e => {
     if (!e.getClientRects().length || e.closest("mjx-container, .code-copy-button, .anchorjs-link, [class*=callout-icon]")) return;
     if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) return;
-    if (e.tagName === "SPAN" && e.closest("pre")) return;   // the renderer's own highlighting
+    if (e.tagName === "SPAN" && e.closest("pre")) { if (kinds.has(e.className)) return; kinds.add(e.className); }   // highlighting: one of each kind
     const style = getComputedStyle(e), back = behind(e), ink = over(rgba(e.matches("text") ? style.fill : style.color), back);
     const [a, b] = [light(ink), light(back)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
     const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
@@ -340,8 +434,13 @@ CARDS = """() => [...document.querySelectorAll("main .lb-scroll")]
   .filter(e => (e.querySelector("th")?.textContent.trim() === "property" || (innerWidth < 576 && e.querySelector(".lb-cards"))) && e.scrollWidth > e.clientWidth + 2)
   .map(e => e.querySelector("td + td")?.textContent + ": " + e.scrollWidth)"""
 
-# A bar may show only where something is really too wide: never a vertical one.
-BARS = """() => [...document.querySelectorAll("main .math, main .lb-scroll, main .cell-output-display, main .lb-wide")]
+# What scrolls sideways on a phone: no code, and no table but those named here, each with the reason.
+SIDEWAYS = {}   # caption: reason
+NARROW = """() => [...document.querySelectorAll("main pre, main .lb-scroll")].filter(e => e.getClientRects().length && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible")
+  .map(e => e.getAttribute("aria-label") + ": " + e.scrollWidth)"""
+
+# A bar may show only where something is really too wide: a vertical one only on a long table, which has a box of its own.
+BARS = """() => [...document.querySelectorAll("main .math, main .lb-scroll:not(.lb-tall), main .cell-output-display, main .lb-wide")]
   .filter(e => ["auto", "scroll"].includes(getComputedStyle(e).overflowY) && e.scrollHeight > e.clientHeight + 1).map(e => e.outerHTML.slice(0, 80))"""
 
 DARK = """async () => {
@@ -382,7 +481,130 @@ def test_page_in_the_browser(tab, server, page):
         assert not (bars := tab.evaluate(BARS)), f"a stray scroll bar on the {size}: {bars}"
         assert not (cards := tab.evaluate(CARDS)), f"a card wider than the {size}: {cards}"
         if size == "desktop": assert not (faint := tab.evaluate(FAINT)), f"too little contrast, {mode}: {faint}"
-        tab.screenshot(path=SCREENS / f"{page.removesuffix('.html').replace('/', '-')}-{size}-{mode}.png", full_page=True)
+        if (mode, size) == ("light", "desktop"): assert not (serious := violations(tab)), f"axe-core: {serious}"
+        picture = SCREENS / f"{page.removesuffix('.html').replace('/', '-')}-{size}-{mode}"
+        tab.screenshot(path=picture.with_suffix(".png"), full_page=True)
+        tab.screenshot(path=picture.with_suffix(".jpg"), quality=50)
+    if (button := tab.locator(".lb-tools button")).count():
+        button.click()
+        assert button.inner_text() == "Fold the code" and tab.evaluate("[...document.querySelectorAll('main details.code-fold')].every(d => d.open)")
+    assert not (wide := [e for e in tab.evaluate(NARROW) if e.rpartition(":")[0] not in SIDEWAYS]), f"scrolls sideways on a phone: {wide}"
+
+
+def test_axe_rejects_a_broken_page(tab, server):
+    "A picture without words, a field without a name, words that are too faint."
+    opened(tab, f"{server}/index.html")
+    assert not violations(tab)
+    tab.evaluate("""() => document.querySelector("main").insertAdjacentHTML("beforeend",
+      '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><input><p style="color: #ccc; background: #fff">Faint.</p><div role="group" style="height: 3em; overflow: auto"><p>a<br>b<br>c<br>d<br>e</p></div>')""")
+    assert {"image-alt", "label", "color-contrast"} <= {text.split()[0] for text in violations(tab)}
+
+
+def test_folded_code_opens(tab, server):
+    "By a link into it, by the button, and closes again; without a button where there is nothing to fold."
+    page = "nbs/foundations/exact.html"
+    opened(tab, f"{server}/{page}")
+    folds = tab.locator("main details.code-fold")
+    inside = folds.nth(2).locator("[id]").first.get_attribute("id")
+    assert folds.count() > 5 and tab.locator("main details.code-fold[open]").count() == 0
+    opened(tab, f"{server}/index.html")
+    opened(tab, f"{server}/{page}#{inside}")
+    assert folds.nth(2).get_attribute("open") is not None and tab.locator(f"#{inside}").is_visible()
+    button = tab.locator(".lb-tools button")
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("main details.code-fold[open]").count() == folds.count() and button.inner_text() == "Fold the code"
+    tab.keyboard.press("Enter")
+    assert tab.locator("main details.code-fold[open]").count() == 0 and button.inner_text() == "Show all code"
+
+
+def test_the_notebook_is_downloaded_with_its_outputs(tab, server):
+    opened(tab, f"{server}/nbs/likelihood/bce.html")
+    with tab.expect_download() as got: tab.get_by_role("link", name="Download the notebook").click()
+    assert got.value.suggested_filename == "bce.ipynb"
+    assert Path(got.value.path()).read_text(encoding="utf-8") == (ROOT / "nbs/likelihood/bce.ipynb").read_text(encoding="utf-8")
+
+
+SOURCES = sorted({(ROOT / nb).as_posix() for nb in NOTEBOOKS if tool("finish_site").exported(ROOT / nb)})
+
+
+def test_every_page_leads_to_what_it_exports(site, tab):
+    "And the source opens from a file, light and dark, on a phone, with no serious violation."
+    finish = tool("finish_site")
+    for notebook in map(Path, SOURCES):
+        module = finish.exported(notebook)
+        page = (site / notebook.relative_to(ROOT)).with_suffix(".html")
+        assert f'source/{module.stem}.html">Source: {module.as_posix()}</a>' in page.read_text(encoding="utf-8")
+        lines = re.search(r"<pre><code>(.*)</code></pre>", (site / f"source/{module.stem}.html").read_text(encoding="utf-8"), re.S)[1].split('<span class="line"')[1:]
+        assert len(lines) == len((ROOT / module).read_text(encoding="utf-8").splitlines())
+    tab.set_viewport_size(PHONE)
+    tab.emulate_media(color_scheme="dark")
+    tab.goto((site / "source/bce.html").as_uri())
+    assert tab.evaluate("document.documentElement.className") == "dark"
+    tab.emulate_media(color_scheme="light")
+    for dark in (False, True):
+        tab.goto((site / "source/bce.html").as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"] and not violations(tab)
+        assert (tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(34, 34, 34)") == dark
+        tab.goto((site / "index.html").as_uri())
+        tab.evaluate(DARK)
+
+
+LIMIT = 1_500_000
+
+
+def weight(site, page):
+    "Bytes that a reader loads with a page, but for the mathematics engine and the index that a search loads."
+    here, files = site / page, {(site / page).resolve()}
+    for link in read(here).links:
+        url = urlsplit(urljoin(here.as_uri(), link))
+        if url.scheme == "file" and Path(url.path).suffix in (".js", ".css", ".png", ".jpg", ".svg"): files.add(Path(unquote(url.path)).resolve())
+    for css in [f for f in files if f.suffix == ".css"]:
+        for source in re.findall(r"src:([^;}]+)|(url\([^)]+\))", css.read_text(encoding="utf-8", errors="replace")):
+            for link in re.findall(r"""url\(["']?([^"')]+)""", "".join(source))[:1]:   # of several forms of one font a browser takes the first it knows
+                file = (css.parent / unquote(urlsplit(link).path)).resolve()
+                if not link.startswith("data:") and file.is_file(): files.add(file)
+    return sum(file.stat().st_size for file in files if "mathjax" not in file.parts)
+
+
+def test_pages_are_light(site, record_property):
+    sizes = {page: weight(site, page) for page in PAGES}
+    heavy = sorted(sizes, key=sizes.get)[::-1]
+    record_property("site", f"weight without the mathematics engine: {', '.join(f'{page} {sizes[page] / 1e6:.2f} MB' for page in heavy[:3])}; median {sorted(sizes.values())[len(sizes) // 2] / 1e6:.2f} MB")
+    assert not (over := {page: size for page, size in sizes.items() if size > LIMIT}), f"over {LIMIT} bytes: {over}"
+
+
+def test_the_scale_counts_what_a_page_loads(tmp_path):
+    (tmp_path / "mathjax").mkdir()
+    for name, text in {"a.html": '<link rel="stylesheet" href="a.css"><script src="mathjax/m.js"></script><img src="a.png"><a href="b.html">b</a>', "a.css": "a { src: url('a.woff2?x') format('woff2'), url(a.woff) }", "a.woff2": "1234", "a.woff": "12345", "a.png": "12",
+                       "mathjax/m.js": "123456789", "b.html": "much more than that"}.items(): (tmp_path / name).write_text(text)
+    assert weight(tmp_path, "a.html") == sum((tmp_path / name).stat().st_size for name in ("a.html", "a.css", "a.woff2", "a.png"))
+
+
+PAINTED = """() => new Promise(done => {
+  const seen = list => { const e = list.find(e => e.name === "first-contentful-paint"); if (e) done(e.startTime); };
+  seen(performance.getEntriesByType("paint"));
+  new PerformanceObserver(list => seen(list.getEntries())).observe({type: "paint", buffered: true});
+})"""
+
+
+def test_how_soon_a_page_is_readable_from_disk(tab, site, record_property):
+    "Told, not held: a busy machine is slow. The first text on the screen, of every chapter opened as a file."
+    times = {}
+    for page in [page for page in PAGES if not re.match("nbs/(?:foundations|evidence)/", page)]:
+        tab.goto((site / page).as_uri(), wait_until="commit")
+        times[page] = tab.evaluate(PAINTED)
+    slow = sorted(times, key=times.get)[::-1]
+    record_property("site", f"first text from disk: median {sorted(times.values())[len(times) // 2]:.0f} ms; slowest {', '.join(f'{page} {times[page]:.0f} ms' for page in slow[:3])}")
+    assert all(time > 0 for time in times.values())
+
+
+def test_the_contact_sheet_shows_what_was_found(tmp_path):
+    assert contact_sheet(tmp_path) is None
+    for name in ("index-desktop-light.png", "index-desktop-light.jpg", "index-phone-dark.png", "nbs-a-b-desktop-dark.png", "other.png"): (tmp_path / name).write_bytes(b"x")
+    text = contact_sheet(tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r'<th scope="row">(.*?)</th>', text) == ["index", "nbs-a-b"] and "other" not in text
+    assert '<a href="index-desktop-light.png"><img loading="lazy" src="index-desktop-light.jpg"' in text and 'src="index-phone-dark.png"' in text and text.count("<td>none</td>") == 5
 
 
 def search(tab, word):
@@ -516,4 +738,23 @@ def test_paper_is_light(tab, server):
     tab.emulate_media(media="print")
     assert tab.evaluate("getComputedStyle(document.querySelector('main')).color") == "rgb(0, 0, 0)"
     assert tab.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--fig-ink').trim()") == "#1f2328"
+    look = "what => [...new Set([...document.querySelectorAll(what)].map(e => getComputedStyle(e)).map(s => s.color + ' on ' + s.backgroundColor))]"
+    assert tab.evaluate(look, "main pre, main pre code, main pre span") and all(set(re.findall(r"rgba?\((.*?)\)", pair)) <= {"0, 0, 0", "255, 255, 255", "0, 0, 0, 0"} for pair in tab.evaluate(look, "main pre, main pre code, main pre span"))
+    gone = "#quarto-header, #quarto-sidebar, .page-navigation, .nav-footer, main button, main .lb-filter, .lb-tools [download], .lb-tools summary"
+    assert tab.evaluate("what => [...document.querySelectorAll(what)].filter(e => e.getClientRects().length).map(e => e.outerHTML.slice(0, 80))", gone) == []
     tab.pdf(path=SCREENS.parent / "print.pdf", format="A4")
+
+
+def test_a_long_table_is_whole_on_paper(tab, server):
+    "And nothing of it lies over what follows."
+    opened(tab, f"{server}/nbs/evidence/peers.html")
+    tall = tab.locator("main .lb-tall")
+    hidden = "boxes => boxes.map(e => e.scrollHeight - e.clientHeight)"
+    assert tall.count() >= 3 and min(tall.evaluate_all(hidden)) > 500
+    tab.emulate_media(media="print")
+    assert max(tall.evaluate_all(hidden)) <= 1
+    tab.emulate_media(media="screen")
+    box = tall.first
+    box.focus()
+    tab.keyboard.press("PageDown")
+    tab.wait_for_function("document.querySelector('main .lb-tall').scrollTop > 100")   # the keyboard scrolls it

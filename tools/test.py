@@ -192,6 +192,10 @@ def main(argv: list[str] | None = None) -> int:
     for step in steps:
         word = "FAILED" if step.code else "ok"
         print(f"{word:<7} {step.name:<10} {step.seconds:7.1f} s  {step.found or step.what}")
+    sheet = ROOT / "_artifacts/screens/index.html"
+    if "tests" in args.only and sheet.is_file():
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sheet.stat().st_mtime))
+        print(f"\nEvery page as the browser showed it, {when}: {sheet.as_uri()}")
     idle = [f"step {name} ({what}): not asked for" for name, what in STEPS.items() if name not in args.only]
     idle += [f"{count} test{'s' if count > 1 else ''}: {reason}" for reason, count in sorted(tally.skipped.items())]
     idle += absent()
