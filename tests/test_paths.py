@@ -106,6 +106,22 @@ def test_an_example_does_not_depend_on_its_neighbours(claim, dtype):
 
 
 @kernels
+def test_the_number_of_threads_does_not_matter(claim):
+    "More threads make larger pieces; each example gets the same, bit by bit."
+    first, target = make_inputs(claim, 70_000, dtype=torch.float32)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            leaf = first.clone().requires_grad_()
+            value = claim.loss(leaf, target, reduction="none", **claim.options)
+            value.sum().backward()
+            results.append((value.detach(), leaf.grad))
+    finally: torch.set_num_threads(before)
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+@kernels
 def test_new_memory_for_the_backward_pass(claim):
     "At most the logits once more: nothing else that does not share memory with an argument."
     first, target = make_inputs(claim, 1000, dtype=torch.float32)

@@ -59,6 +59,7 @@ def stream(command: list[str]) -> tuple[int, list[str]]:
     env = {key: value for key, value in os.environ.items() if key != "LOSSBOOK_RECORD"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     env["PYTHONUNBUFFERED"] = "1"
+    env.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores: threads of their own would wait for each other
     lines = []
     process = subprocess.Popen(
         command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
