@@ -46,7 +46,8 @@ def check_shape(name: str, value: Tensor, shape, what: str) -> None:
 def check_broadcast(name: str, value: Tensor, shape, what: str) -> None:
     "Refuse a shape that does not broadcast to `shape`."
     pairs = list(zip(reversed(value.shape), reversed(shape)))
-    if value.dim() > len(shape) or any(a not in (1, b) for a, b in pairs):
+    # not `a not in (1, b)`: torch.compile takes a size that it left open for another number
+    if value.dim() > len(shape) or any(a != 1 and a != b for a, b in pairs):
         raise ValueError(
             f"{name}: got shape {tuple(value.shape)}, expected one that broadcasts to {tuple(shape)}, {what}"
         )

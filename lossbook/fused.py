@@ -291,6 +291,11 @@ def _closed_form(value, slope, dim):
 
     class Closed(torch.autograd.Function):
         @staticmethod
+        def value(x, *rest):
+            got = value(x, *rest)
+            return got[0] if isinstance(got, tuple) else got
+
+        @staticmethod
         def forward(ctx, x, *rest):
             got = value(x, *rest)
             loss, *kept = got if isinstance(got, tuple) else (got,)
@@ -310,7 +315,8 @@ def _closed_form(value, slope, dim):
 def _in_graph(loss: Fused, over, x: Tensor, *rest):
     "The loss as it goes into a compiled graph."
     if loss.closed is not None:
-        out = loss.closed.apply(x, *rest)
+        wanted = torch.is_grad_enabled() and x.requires_grad
+        out = loss.closed.apply(x, *rest) if wanted else loss.closed.value(x, *rest)
         return out if over is None else out.sum() / over
     tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
     numbers, wanted = [r for r in rest if isinstance(r, float)] + [None], torch.is_grad_enabled()

@@ -1,4 +1,6 @@
 """Every loss can be computed in more than one way: by its kernel, by its composition, compiled. Each way keeps the promises."""
+import itertools
+
 import pytest
 import torch
 
@@ -151,6 +153,25 @@ def test_compiled_code_without_checks_of_values(claim):
             value[value.isfinite()].sum().backward()
             results.append((value.detach(), leaf.grad))
         torch.testing.assert_close(*results, rtol=4e-6, atol=1e-37, equal_nan=True)
+
+
+@kernels
+def test_compiled_code_for_other_shapes_and_arguments(claim):
+    "The same compiled loss is called with and without a gradient, a mask, a reduction, and with other sizes."
+    call = fused.compiled(claim.loss, backend="eager")
+    for n, (grad, masked, reduction) in enumerate(itertools.product((False, True), (False, True), ("mean", "none"))):
+        first, target = make_inputs(claim, 4 + n % 3, dtype=torch.float32, seed=n)
+        more = {"mask": torch.arange(target.shape[0]) != 1} if masked else {}
+        if of_sets(claim): more = {k: m.unsqueeze(-1).expand(first.shape) for k, m in more.items()}
+        elif masked and target.dim() > 1: more["mask"] = more["mask"].unsqueeze(-1).expand(target.shape)
+        results = []
+        if claim.traits.get("indices") and masked: target[1] = -1  # no label where no class counts
+        for way in (claim.loss, call):
+            leaf = first.clone().requires_grad_(grad)
+            value = way(leaf, target, reduction=reduction, **claim.options, **more)
+            if grad: value.sum().backward()
+            results.append((value.detach(), leaf.grad))
+        torch.testing.assert_close(*results, rtol=4e-6, atol=1e-37)
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
