@@ -158,6 +158,7 @@ def test_compiled_code_without_checks_of_values(claim):
 @kernels
 def test_compiled_code_for_other_shapes_and_arguments(claim):
     "The same compiled loss is called with and without a gradient, a mask, a reduction, and with other sizes."
+    torch._dynamo.reset()  # of one function no more than eight forms are compiled in a process
     call = fused.compiled(claim.loss, backend="eager")
     for n, (grad, masked, reduction) in enumerate(itertools.product((False, True), (False, True), ("mean", "none"))):
         first, target = make_inputs(claim, 4 + n % 3, dtype=torch.float32, seed=n)
