@@ -276,7 +276,8 @@ def running(folder) -> list:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
 def test_a_stopped_run_goes_on_and_counts_nothing_twice(tmp_path, alone, how):
     folder = tmp_path / "parts"
-    process = subprocess.Popen([sys.executable, str(script(tmp_path, sleep=0.1)), str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen([sys.executable, str(script(tmp_path, sleep=0.1)), str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background job ignores it
     finished = lambda: sorted(folder.glob("shard-*.json"))
     start = time.monotonic()
     while len(finished()) < 4 and time.monotonic() - start < 60: time.sleep(0.02)
