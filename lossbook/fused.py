@@ -291,14 +291,15 @@ def _closed_form(value, slope, dim):
 
     class Closed(torch.autograd.Function):
         @staticmethod
-        def value(x, *rest):
+        def losses(x, *rest):
+            "The losses, and a list of what is to be kept."
             got = value(x, *rest)
-            return got[0] if isinstance(got, tuple) else got
+            loss, *kept = got if isinstance(got, tuple) else (got,)
+            return loss, kept
 
         @staticmethod
         def forward(ctx, x, *rest):
-            got = value(x, *rest)
-            loss, *kept = got if isinstance(got, tuple) else (got,)
+            loss, kept = Closed.losses(x, *rest)
             ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)), *kept)
             ctx.rest, ctx.kept = tuple(r for r in rest if not isinstance(r, Tensor)), len(kept)
             return loss
@@ -316,7 +317,7 @@ def _in_graph(loss: Fused, over, x: Tensor, *rest):
     "The loss as it goes into a compiled graph."
     if loss.closed is not None:
         wanted = torch.is_grad_enabled() and x.requires_grad
-        out = loss.closed.apply(x, *rest) if wanted else loss.closed.value(x, *rest)
+        out = loss.closed.apply(x, *rest) if wanted else loss.closed.losses(x, *rest)[0]
         return out if over is None else out.sum() / over
     tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
     numbers, wanted = [r for r in rest if isinstance(r, float)] + [None], torch.is_grad_enabled()

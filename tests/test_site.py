@@ -285,6 +285,13 @@ def test_code_that_is_not_found_stays_open_and_is_named(finished, capsys):
     assert "not folded, since it is not in the page: The check" in capsys.readouterr().out and "<summary>The check" not in text
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_all_that_should_be_folded_is_found_in_the_page(site, page, capsys):
+    finish, main = tool("finish_site"), re.search(r"<main\b.*</main>", (site / page).read_text(encoding="utf-8"), re.S)[0]
+    assert finish.fold_code(main, (ROOT / page).with_suffix(".ipynb")) == main, "a fold is missing"
+    assert "not folded" not in capsys.readouterr().out
+
+
 def test_a_page_without_a_module_has_no_source(finished):
     assert "Source:" not in finished(QUARTO, notebook=NOTEBOOK[1:])
 
