@@ -431,9 +431,10 @@ def _row_laws(gamma: float):
     return {f.__name__.replace("_", " "): f for f in (*laws, affine_in_target, unordered)}
 
 # %% ../nbs/imbalance/focal.ipynb #c086
-def _promise(gamma: float) -> dict:
-    "Largest error in ulp of value and gradient, by dtype: an error of q counts gamma times."
-    both = 4 * (gamma + 1), 4 * (gamma + 1) + 2
+def _promise(gamma: float, at_2: tuple = (9, 10)) -> dict:
+    "Largest error in ulp of value and gradient, by dtype."
+    steps = ((0, (4, 5)), (1, (6, 8)), (2, at_2), (5, (20, 22)))
+    both = next((p for g, p in steps if gamma <= g), (4 * (gamma + 1),) * 2)
     return {"float64": both, "float32": both, "float16": (0.51, 0.51), "bfloat16": (0.51, 0.51)}
 
 
@@ -487,7 +488,7 @@ def softmax_claim_for(gamma: float):
         "softmax_focal_loss", softmax_spec(), softmax_focal_loss, SoftmaxFocalLoss,
         options={"gamma": gamma},
         parameters={"gamma": sp.Rational(gamma)},
-        promise=_promise(gamma),
+        promise=_promise(gamma, at_2=(12, 14)),
         properties={
             "derivative": r"$R(p_t,\gamma)\,(p_i-\delta_{it})$, see (5)",
             "domain and range": r"$s\in\mathbb{R}^C$, $L\in[0,\infty)$",
