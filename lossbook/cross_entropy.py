@@ -104,25 +104,33 @@ def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
-def row_sums(room, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """e^s with 0 at the right class, e^s of the right class, and the sum over the others, float64.
+def row_sums(room, x: Tensor, index: Tensor):
+    """Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64.
 
-    The last two are (N, 1, ...); NaN where they are too large or too small to be divided.
+    m, the largest score, is taken off only where e^(s_t) or O is too large or too small to be
+    divided; elsewhere it is 0, and it is None if that is so in all rows.
     """
-    at = index.unsqueeze(1)
-    e = room(x.shape, torch.float64).copy_(x).exp_()
-    own = e.gather(1, at)
-    others = e.scatter_(1, at, 0.0).sum(1, keepdim=True)
-    safe = (own > 1e-260) & (own < 1e260) & (others < 1e260)
-    return e, torch.where(safe, own, float("nan")), others
+    at, e = index.unsqueeze(1), room(x.shape, torch.float64)
+    own, others = _sums(e.copy_(x), at)
+    fits = (own > 1e-260) & (own < 1e260) & (others < 1e260)
+    if fits.all(): return e, own, others, torch.log1p(others / own), None
+    m = torch.where(fits, 0.0, x.amax(1, keepdim=True).double())
+    own, others = _sums(torch.sub(x, m, out=e), at)
+    behind = (m - x.gather(1, at)) + torch.log(own + others)
+    return e, own, others, torch.where(own > 1e-260, torch.log1p(others / own), behind), m
+
+
+def _sums(e: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    own = e.exp_().gather(1, at)
+    return own, e.scatter_(1, at, 0.0).sum(1, keepdim=True)
 
 
 def row_kernel(parts):
     "A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later."
 
     def kernel(room, g, x, index, keep, *numbers):
-        e, own, others = row_sums(room, x, index)
-        loss, share, pull = parts(own, others, torch.log1p(others / own), *numbers)
+        e, own, others, s, _ = row_sums(room, x, index)
+        loss, share, pull = parts(own, others, s, *numbers)
         if g is None: return loss.squeeze(1)
         e.mul_(share * per_row(g)).scatter_(1, index.unsqueeze(1), -(pull * per_row(g)))
         return e if isinstance(g, Tensor) else (loss.squeeze(1), e)
@@ -180,7 +188,7 @@ def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
 def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     "The same in one pass, and its gradient p W - t, with W the sum of t; the class on top apart."
     best = x.argmax(1)
-    e, own, others = row_sums(room, x, best)
+    e, own, others, s, m = row_sums(room, x, best)
     at, t = best.unsqueeze(1), room(x.shape, torch.float64).copy_(dense)
     z, of_best, of_all = own + others, t.gather(1, at), t.sum(1, keepdim=True)
     if g is not None:
@@ -188,7 +196,7 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
         slope.scatter_(1, at, (own * (of_all - of_best) - others * of_best) / z).mul_(per_row(g))
     if isinstance(g, Tensor): return slope
     rest = t.scatter_(1, at, 0.0).sum(1, keepdim=True) * torch.log(z)
-    loss = of_best * torch.log1p(others / own) + (rest - t.mul_(x).sum(1, keepdim=True))
+    loss = of_best * s + (rest - t.mul_(x if m is None else x - m).sum(1, keepdim=True))
     return loss.squeeze(1) if g is None else (loss.squeeze(1), slope)
 
 

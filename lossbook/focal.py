@@ -11,8 +11,8 @@ from torch import Tensor
 from .arguments import check_number, check_range, constant, wide
 from .bce import _prepare
 from .criterion import Criterion
-from .cross_entropy import INF, check_classes, exponentials, gap_of, neg_log, odds
-from .cross_entropy import by_index, prepare_rows, reduce_rows, row_fused, smooth
+from .cross_entropy import INF, by_index, check_classes, exponentials, gap_of, is_class
+from .cross_entropy import neg_log, odds, prepare_rows, reduce_rows, row_fused, smooth
 from .fused import Fused, is_hard, power, reduced
 from .reduction import fill_masked, reduce, scale
 from .stable import sigmoid, softplus
@@ -198,22 +198,37 @@ def sigmoid_focal_loss(
     return reduced(_fused, x, y, g, for_1, for_0, dtype=dtype, **how)
 
 # %% ../nbs/imbalance/focal.ipynb #c069
-def _row(top: Tensor, gap: Tensor, others: Tensor, own: Tensor, gamma: Tensor) -> Tensor:
-    "(1 - p_t) ** gamma * (-log p_t) in float64 from the `odds` of a row."
+def _row(
+    x: Tensor, right: Tensor, top: Tensor, gap: Tensor, others: Tensor, own: Tensor, gamma: Tensor
+) -> Tensor:
+    "(1 - p_t) ** gamma * (-log p_t) in float64 from scores, where they are right, and their `odds`."
     loss = neg_log(top, gap, others, own)
-    some = others > 0
+    double = x.dtype == torch.float64
+    far = others < 2.0**-100 if double else others == 0  # then 1 - p_t is O itself
     over = torch.where(top, torch.exp(-torch.where(top, gap, 0.0)), own)
-    over = over / torch.where(some, others, 1.0)
-    q = torch.where(some, 1 / (1 + over), torch.where(others == 0, 0.0, others))  # NaN stays NaN
+    over = over / torch.where(far, 1.0, others)
+    n = torch.where(far, 0.0, torch.log1p(over))
+    if double: n = n + _far_log(x, right, far & (others > 0))
+    factor = _power(torch.where(far, others, 1 / (1 + over)), n, gamma)
     wrong = loss > _SURE
-    factor = _power(q, torch.log1p(over), gamma)
     return torch.where(wrong, loss, factor * torch.where(wrong, 0.0, loss))
+
+
+def _far_log(x: Tensor, right: Tensor, far: Tensor) -> Tensor:
+    "-log O of rows that are far, else 0. As log-sum-exp its derivatives do not divide by O, whose square may be 0."
+    far = far.unsqueeze(1)
+    rest = torch.where(far, torch.where(right, -INF, x), 0.0)
+    return torch.where(far & right, x, 0.0).sum(1) - torch.logsumexp(rest, 1)
 
 
 def _row_composition(x: Tensor, index: Tensor, keep: Tensor | None, gamma: float) -> Tensor:
     x = wide(x)
     g = torch.full((), gamma, dtype=x.dtype, device=x.device).double()
-    return _row(*odds(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index), g)
+    return _row_of(x if keep is None else fill_masked(x, keep.unsqueeze(1)), index, g)
+
+
+def _row_of(x: Tensor, index: Tensor, gamma: Tensor) -> Tensor:
+    return _row(x, is_class(x, index), *odds(x, index), gamma)
 
 
 def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
@@ -232,7 +247,7 @@ _row_fused = row_fused(_row_composition, _row_parts)
 def _rows_soft(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:
     "sum_c dense_c FL(class c) over dim 1, in float64."
     main, dense = dense.detach().argmax(1, keepdim=True), dense.double()
-    by_index = scale(_row(*odds(x, main.squeeze(1)), gamma), dense.gather(1, main).squeeze(1))
+    by_index = scale(_row_of(x, main.squeeze(1), gamma), dense.gather(1, main).squeeze(1))
     return by_index + _rows_mixed(x, dense.scatter(1, main, 0.0), gamma)
 
 
@@ -241,16 +256,17 @@ def _rows_mixed(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:
     m, e = exponentials(x)
     best = x.detach().argmax(1, keepdim=True)
     on_top = torch.zeros_like(x, dtype=torch.bool).scatter(1, best, True)
-    own = e.gather(1, best).double()
-    others = torch.where(on_top, 0.0, e).sum(1, keepdim=True, dtype=torch.float64)
-    others = torch.where((m == INF) & (others >= 1), float("nan"), others)
-    gap, total = gap_of(m, x), others + own
-    first = _row(torch.ones_like(best, dtype=torch.bool), gap.gather(1, best), others, own, gamma)
+    own = e.gather(1, best).squeeze(1).double()
+    others = torch.where(on_top, 0.0, e).sum(1, dtype=torch.float64)
+    others = torch.where((m.squeeze(1) == INF) & (others >= 1), float("nan"), others)
+    gap, total = gap_of(m, x), (others + own).unsqueeze(1)
+    top, ahead = torch.ones_like(others, dtype=torch.bool), gap.gather(1, best).squeeze(1)
+    first = _row(x, on_top, top, ahead, others, own, gamma)
     p, s = torch.where(on_top, 0.0, e.double() / total), gap + torch.log(total)
     wrong = s > _SURE
     rest = _power(1 - p, -torch.log1p(-p), gamma) * torch.where(wrong, 0.0, s)
     rest = scale(torch.where(on_top, 0.0, torch.where(wrong, s, rest)), dense).sum(1)
-    return rest + scale(first, dense.gather(1, best)).squeeze(1)
+    return rest + scale(first, dense.gather(1, best).squeeze(1))
 
 
 def _class_weight(rows, alpha, classes: int) -> Tensor | None:

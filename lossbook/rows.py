@@ -13,7 +13,7 @@ from .audit import KINDS, Kind, NotRun, Subject, check, compare, taken
 from .symbolic import Spec, expand_scores
 
 # %% auto #0
-__all__ = ['SIZES', 'show_row', 'RowSubject', 'row_cases', 'row_call', 'row_refusals']
+__all__ = ['SIZES', 'show_row', 'RowSubject', 'row_cases', 'rows64', 'row_call', 'row_refusals']
 
 # %% ../nbs/foundations/rows.ipynb #c005
 def show_row(scores, most: int = 10) -> str:
@@ -66,9 +66,10 @@ class RowSubject:
     def where(self, what: str, case: str, at: float, dtype: str, tier: str) -> str:
         "The row behind `at`, which counts the results of a random case."
         if self.complete(case): return f"x = {at:.9g}"
-        cases = () if exact.format_of(dtype).p > 24 else row_cases(dtype, tier)
-        logits, index = next(((z, t) for name, z, t in cases if name == case), (None, None))
-        if logits is None: return f"row {at}"
+        if exact.format_of(dtype).p > 24:
+            logits = next(z for name, z in rows64() if name == case)
+            return f"{show_row(logits[int(at)])}, target 0"
+        logits, index = next((z, t) for name, z, t in row_cases(dtype, tier) if name == case)
         row = int(at) // (logits.shape[1] if what == "gradient" else 1)
         return f"{show_row(logits[row])}, target {index[row]}"
 
@@ -134,25 +135,30 @@ def _measure_rows(runner, dtype, tier, device):
     return out
 
 
-def _measure_rows64(runner, out, device, n: int = 3, rows: int = 200):
-    "float64: each number against its own enclosure; three classes."
-    value, slopes = runner.enclosures(n)
+def rows64(n: int = 3, count: int = 200):
+    "Yields (name, logits): random float64 rows, then one score that goes far up and down."
     generator = torch.Generator().manual_seed(0)
     for size in (1, 5, 20):
-        logits = torch.randn(rows, n, generator=generator, dtype=torch.float64) * size
-        got, gradient = (
-            g.cpu()
-            for g in runner.run(
-                logits.to(device), torch.zeros(rows, dtype=torch.int64, device=device)
-            )
-        )
+        yield f"C={n}, s={size}", torch.randn(count, n, generator=generator, dtype=torch.float64) * size
+    line = torch.linspace(-1500, 1500, 2 * count + 1, dtype=torch.float64)
+    others = -torch.arange(n - 1, dtype=torch.float64) / 3
+    yield f"C={n}, to 1500", torch.cat([line[:, None], others.expand(len(line), -1)], 1)
+
+
+def _measure_rows64(runner, out, device, n: int = 3):
+    "float64: each number against its own enclosure; three classes, the first is right."
+    value, slopes = runner.enclosures(n)
+    for name, logits in rows64(n):
+        zero = torch.zeros(len(logits), dtype=torch.int64, device=device)
+        got, gradient = (g.cpu() for g in runner.run(logits.to(device), zero))
         errors = {"value": [], "gradient": []}
         for row, v, g in zip(logits.tolist(), got.tolist(), gradient.tolist()):
             errors["value"].append(value.error(v, *row))
             errors["gradient"].append(max(e.error(d, *row) for e, d in zip(slopes, g)))
         for what, found in errors.items():
             found = np.array(found)
-            out[what][f"C={n}, s={size}"] = {
+            broken = (~np.isfinite(found)).nonzero()[0]
+            out[what][name] = {
                 "worst": float(found.max()),
                 "at": int(found.argmax()),
                 "mean": float(found.mean()),
@@ -160,9 +166,10 @@ def _measure_rows64(runner, out, device, n: int = 3, rows: int = 200):
                 "subnormal": 0.0,
                 "zeros": 0,
                 "zeros_on": "",
-                "broken": int((~np.isfinite(found)).sum()),
+                "broken": len(broken),
                 "broken_on": "",
-                "count": rows,
+                "broken_at": int(broken[0]) if len(broken) else None,
+                "count": len(logits),
             }
     return out
 

@@ -218,7 +218,7 @@ def _measure_sets64(runner, out, device, rows: int = 60):
         if sum(pattern) > runner.traits.get("most", len(pattern)):
             continue  # the loss refuses it
         value, slopes = enclosures(runner, pattern)
-        for size in (1, 5, 20) if runner.domain == "logits" else (1, 0.3, 0.05):
+        for size in (1, 5, 20, 300) if runner.domain == "logits" else (1, 0.3, 0.05):
             labels = torch.tensor(pattern, dtype=torch.bool).expand(rows, 3)
             scores = _rows64(runner.domain, size, labels, generator)
             got, gradient = (g.cpu() for g in runner.run(scores.to(device), labels.to(device)))
