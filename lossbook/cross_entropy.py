@@ -104,39 +104,83 @@ def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
+_LEAST, _MOST = 2.0**-126, 2.0**127
+
+
 def row_sums(room, x: Tensor, index: Tensor):
-    """Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64.
-
-    m, the largest score, is taken off only where e^(s_t) or O is too large or too small to be
-    divided; elsewhere it is 0, and it is None if that is so in all rows.
-    """
-    at, e = index.unsqueeze(1), room(x.shape, torch.float64)
-    own, others = _sums(e.copy_(x), at)
-    fits = (own > 1e-260) & (own < 1e260) & (others < 1e260)
-    if fits.all(): return e, own, others, torch.log1p(others / own), None
-    m = torch.where(fits, 0.0, x.amax(1, keepdim=True).double())
-    own, others = _sums(torch.sub(x, m, out=e), at)
-    behind = (m - x.gather(1, at)) + torch.log(own + others)
-    return e, own, others, torch.where(own > 1e-260, torch.log1p(others / own), behind), m
+    "Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64."
+    at, m = index.unsqueeze(1), x.amax(1, keepdim=True).double()
+    e = torch.sub(x, m, out=room(x.shape, torch.float64)).exp_()
+    own, others = e.gather(1, at), _sum(e.scatter_(1, at, 0.0))
+    return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
 
 
-def _sums(e: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    own = e.exp_().gather(1, at)
-    return own, e.scatter_(1, at, 0.0).sum(1, keepdim=True)
+def _sum(e: Tensor) -> Tensor:
+    "The sums over dim 1, in float64; of a few classes by columns, where PyTorch's sum is slow."
+    if e.shape[1] > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
+    first, *rest = e.split(1, dim=1)
+    total = first.double()
+    for column in rest: total = total + column
+    return total
+
+
+def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
+    "log(1 + O / T); where T has lost its digits, from the score itself."
+    s, lost = torch.log1p(others / own), own < _LEAST
+    if not lost.any(): return s
+    return torch.where(lost, (m - score.double()) + torch.log(own + others), s)
 
 
 def row_kernel(parts):
-    "A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later."
+    """A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later.
+
+    In float32, but for rows where a number would leave its range.
+    """
 
     def kernel(room, g, x, index, keep, *numbers):
+        loss, slope = rows(room, g, room.copy(x, torch.float32), index, *numbers)
+        return loss.squeeze(1) if g is None else slope if isinstance(g, Tensor) else (loss.squeeze(1), slope)
+
+    def rows(room, g, x, index, *numbers):
+        at, e = index.unsqueeze(1), torch.exp(x, out=room.place(x.shape, x.dtype))
+        own, others = e.gather(1, at).double(), _sum(e.scatter_(1, at, 0.0))
+        fits = _fit(x, own + others)
+        if not fits.any(): return in_double(room, g, x, index, *numbers)
+        loss, share, pull = parts(own, others, _neg_log(own, others, x.gather(1, at), 0.0), *numbers)
+        if g is not None:
+            share, pull = share * per_row(g), pull * per_row(g)
+            fits &= _fit_slopes(share, pull)
+            e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
+        if not fits.all():
+            double, slope = in_double(room, g, x, index, *numbers)
+            loss = torch.where(fits, loss, double)
+            if g is not None: e.copy_(torch.where(fits, e, slope))
+        return loss, e
+
+    def in_double(room, g, x, index, *numbers):
         e, own, others, s, _ = row_sums(room, x, index)
         loss, share, pull = parts(own, others, s, *numbers)
-        if g is None: return loss.squeeze(1)
-        e.mul_(share * per_row(g)).scatter_(1, index.unsqueeze(1), -(pull * per_row(g)))
-        return e if isinstance(g, Tensor) else (loss.squeeze(1), e)
+        if g is not None:
+            e.mul_(share * per_row(g)).scatter_(1, index.unsqueeze(1), -(pull * per_row(g)))
+        return loss, e
 
     kernel.__module__, kernel.__qualname__ = parts.__module__, f"row_kernel({parts.__qualname__})"
     return kernel
+
+
+def _fit(x: Tensor, total: Tensor) -> Tensor:
+    "Where O + T is in range, and no e^s has lost digits that count beside it."
+    high = total < _MOST
+    fits = high & (total >= 1)
+    return fits if fits.all() else high & ((total >= 1) | (x.amin(1, keepdim=True) > -87))
+
+
+def _fit_slopes(share: Tensor, pull: Tensor) -> Tensor:
+    "Where float32 holds the share of a class, or all slopes are 0."
+    share = share.abs()
+    fits = (share < _MOST) & (share > _LEAST)
+    return fits if fits.all() else fits | (pull.abs() < 2.0**-150)
+
 
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_clos
@@ -163,7 +207,8 @@ def row_fused(composition, parts) -> Fused:
     Args:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
     """
-    return Fused(composition, row_kernel(parts), dim=1, dtypes=NARROW, closed=row_closed(parts))
+    kernel, closed = row_kernel(parts), row_closed(parts)
+    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=2, closed=closed)
 
 
 _fused = row_fused(_composition, _parts)
@@ -196,7 +241,7 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
         slope.scatter_(1, at, (own * (of_all - of_best) - others * of_best) / z).mul_(per_row(g))
     if isinstance(g, Tensor): return slope
     rest = t.scatter_(1, at, 0.0).sum(1, keepdim=True) * torch.log(z)
-    loss = of_best * s + (rest - t.mul_(x if m is None else x - m).sum(1, keepdim=True))
+    loss = of_best * s + (rest - t.mul_(x - m).sum(1, keepdim=True))
     return loss.squeeze(1) if g is None else (loss.squeeze(1), slope)
 
 

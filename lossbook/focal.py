@@ -99,28 +99,32 @@ def _composition(x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float)
 
 
 def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float):
-    "Labels 0 and 1 only: u = -t, q = sigmoid(u), s = softplus(u), e^-s = sigmoid(-u)."
-    if not is_hard(room, y): return None
+    "Labels 0 and 1 only, t as above: log p = -s and e^-|t| in one operation, q and p s from these."
     sixteen, kind = x.dtype.itemsize == 2, wide(x[:0]).dtype
     x, y = room.copy(x, kind), room.copy(y, kind)
-    no = torch.sub(1, y, out=room(x.shape, kind))
-    share = torch.mul(y, for_1, out=room(x.shape, kind)).add_(no, alpha=for_0)
-    sign = no.sub_(y)  # du/dx
-    u = torch.mul(sign, x, out=room(x.shape, kind))
-    e = torch.abs(u, out=room(x.shape, kind)).neg_().exp_()
-    q = torch.exp(u, out=room(x.shape, kind)).clamp_(max=1)
-    q.div_(torch.add(e, 1, out=room(x.shape, kind)))
-    s = e.log1p_().add_(torch.clamp(u, min=0, out=room(x.shape, kind) if sixteen else u))
+    new = lambda: room(x.shape, kind)
+    no = torch.sub(1, y, out=new())
+    t = torch.mul(y, no, out=new())
+    if any(t.aminmax()): return None
+    sign = torch.sub(y, no, out=new())  # dt/dx
+    torch.mul(sign, x, out=t)
+    log_p, e = new(), new()
+    _log_sigmoid(t, output=log_p, buffer=e)
+    q = _minus_slope(t.new_ones(()).expand_as(t), t, e, grad_input=new())
     if g is not None:
-        pull = torch.neg(s, out=room(x.shape, kind)).exp_()
-        pull = torch.addcmul(q, pull, s, value=gamma, out=pull).mul_(sign.mul_(g))
-    factor, loss = power(q, gamma, room), None
-    if sixteen and not isinstance(g, Tensor): loss = _undecided(s * factor, u.neg_(), gamma) * share
-    factor.mul_(share)
+        pull = _minus_slope(log_p, torch.neg(t, out=new() if sixteen else t), e, grad_input=e)
+        pull = torch.sub(q, pull, alpha=gamma, out=pull).mul_(sign.mul_(g))
+    factor, minus = power(q, gamma, room), no.mul_(-for_0).sub_(y, alpha=for_1)
+    if sixteen: loss = _undecided(-log_p * factor, t, gamma) * -minus
+    factor.mul_(minus)
     if g is not None: slope = torch.mul(pull, factor, out=room.result(pull))
     if isinstance(g, Tensor): return slope
-    loss = s.mul_(factor) if loss is None else loss
+    loss = loss if sixteen else log_p.mul_(factor)
     return loss if g is None else (loss, slope)
+
+
+_log_sigmoid = torch.ops.aten.log_sigmoid_forward.output
+_minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e) -> w sigmoid(-t)
 
 
 def _both_sides(x: Tensor, y: Tensor, for_1: float, for_0: float):
@@ -233,7 +237,8 @@ def _row_of(x: Tensor, index: Tensor, gamma: Tensor) -> Tensor:
 
 def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
     "(14), and for its gradient the pull of (5) shared among the others in proportion to e^s."
-    gamma = torch.tensor(gamma, dtype=torch.float32).item()
+    c = gamma * (2**29 + 1)
+    gamma = c - (c - gamma)  # rounded to float32, in steps that torch.compile can follow
     p, q = own / (own + others), others / (own + others)
     factor = power(q, gamma)
     pull = (gamma * (p * s.clamp(max=_SURE)) + q) * factor

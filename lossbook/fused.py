@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import lru_cache, update_wrapper
+from inspect import CO_VARARGS
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -64,7 +65,7 @@ def is_plain(*tensors: Tensor) -> bool:
     return is_ordinary(*tensors) and all(t.device.type == "cpu" for t in tensors)
 
 # %% ../nbs/foundations/fused.ipynb #c008
-PIECE = 1 << 17  # logits for each thread
+PIECE = 1 << 18  # logits for each thread
 
 
 def _flat(t: Tensor, like: Tensor, dim: int | None) -> Tensor:
@@ -75,9 +76,9 @@ def _flat(t: Tensor, like: Tensor, dim: int | None) -> Tensor:
     return t.flatten(2) if t.dim() == like.dim() else t.flatten(1)
 
 
-def _pieces(x: Tensor, dim: int | None):
+def _pieces(x: Tensor, dim: int | None, times: int = 1):
     "Indices that cut x, as `_flat` returns it, into pieces."
-    size = PIECE * torch.get_num_threads()
+    size = PIECE * times * torch.get_num_threads()
     if dim is None or x.dim() == 2:
         step = size if dim is None else max(1, size // max(1, x.shape[1]))
         for i in range(0, x.shape[0], step): yield slice(i, i + step)
@@ -119,6 +120,11 @@ class Workspace:
         fits = self.target is not None and self.target.dtype == like.dtype
         return self.target if fits else like
 
+    def place(self, shape, dtype: torch.dtype) -> Tensor:
+        "The same, with a new buffer in place of like."
+        fits = self.target is not None and self.target.dtype == dtype
+        return self.target if fits else self(shape, dtype)
+
 # %% ../nbs/foundations/fused.ipynb #c014
 _known = {}  # every loss with two ways, by the name of its kernel
 
@@ -132,13 +138,15 @@ class Fused:
         dim: the dimension of x that the losses have lost; None if the loss is elementwise. Tensors
             in rest have the shape of x or of the losses (for dim = -1: also another last size).
         dtypes: dtypes of x that the kernel takes.
+        times: how many times as large its pieces are as others.
         closed: two functions for compiled code: value(x, *rest) -> losses, or (losses, *kept) with
             a few numbers per row to keep, and slope(g, x, *rest, *kept) -> g times the derivative.
             Without it, losses of rows take their kernel along as one operation.
     """
 
-    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, closed=None):
+    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, times=1, closed=None):
         self.compose, self.kernel, self.dim, self.dtypes = compose, kernel, dim, dtypes
+        self.times = times
         self.name = f"{kernel.__module__}.{kernel.__qualname__}"
         _known[self.name] = self
         self.closed = None if closed is None else _closed_form(*closed, dim)
@@ -159,7 +167,7 @@ class Fused:
     def parts(self, x, *rest):
         "The arguments of each piece, the index of the piece first."
         flat = [_flat(r, x, self.dim) if isinstance(r, Tensor) else r for r in (x, *rest)]
-        for i in _pieces(flat[0], self.dim):
+        for i in _pieces(flat[0], self.dim, self.times):
             yield i, [r[i] if isinstance(r, Tensor) else r for r in flat]
 
     def shape(self, x):
@@ -348,7 +356,8 @@ def _autograd_again():
 
 def _rest(a, b, number, loss):
     "The arguments of a loss after x: as many tensors as it has, then its number."
-    count = _known[loss].kernel.__code__.co_argcount - 3 - (number is not None)
+    code = _known[loss].kernel.__code__
+    count = code.co_argcount - 3 - (number is not None and not code.co_flags & CO_VARARGS)
     return (*(a, b)[:count], *(() if number is None else (number,)))
 
 
@@ -390,7 +399,8 @@ def is_hard(room: Workspace, y: Tensor) -> bool:
     "Whether a piece of a target holds nothing but 0 and 1."
     if y.dtype == torch.bool: return True
     if not y.is_floating_point(): return bool(((y == 0) | (y == 1)).all())
-    return not torch.sub(1, y, out=room(y.shape, y.dtype)).mul_(y).abs_().sum().item()
+    least, most = torch.addcmul(y, y, y, value=-1, out=room(y.shape, y.dtype)).aminmax()
+    return not (least or most)
 
 
 def all_hard(y: Tensor) -> bool:
