@@ -378,7 +378,7 @@ def _hand_over(ctx, g, _):
 _rows_op.register_autograd(_hand_over, setup_context=_keep_slope)
 
 # %% ../nbs/foundations/fused.ipynb #2de25e6b
-NARROW = (torch.float16, torch.bfloat16, torch.float32)  # for kernels that compute in float64
+NARROW = (torch.float16, torch.bfloat16, torch.float32)  # of kernels that compute sums in float64
 
 
 def reduced(loss: Fused, x: Tensor, *rest, reduction, dtype, weight=None, mask=None, normalizer=None):
