@@ -103,16 +103,8 @@ def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tens
     return s, 1 / total, others / total
 
 
-# %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_sums
 _LEAST, _MOST = 2.0**-126, 2.0**127
-
-
-def row_sums(room, x: Tensor, index: Tensor):
-    "Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64."
-    at, m = index.unsqueeze(1), x.amax(1, keepdim=True).double()
-    e = torch.sub(x, m, out=room(x.shape, torch.float64)).exp_()
-    own, others = e.gather(1, at), _sum(e.scatter_(1, at, 0.0))
-    return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
 
 
 def _sum(e: Tensor) -> Tensor:
@@ -131,6 +123,28 @@ def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
     return torch.where(lost, (m - score.double()) + torch.log(own + others), s)
 
 
+def row_sums(room, x: Tensor, index: Tensor):
+    "Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64."
+    at, m = index.unsqueeze(1), x.amax(1, keepdim=True).double()
+    e = torch.sub(x, m, out=room(x.shape, torch.float64)).exp_()
+    own, others = e.gather(1, at), _sum(e.scatter_(1, at, 0.0))
+    return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
+
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_fit
+def _fit(x: Tensor, total: Tensor) -> Tensor:
+    "Where O + T is in range, and no e^s has lost digits that count beside it."
+    high = total < _MOST
+    fits = high & (total >= 1)
+    return fits if fits.all() else high & ((total >= 1) | (x.amin(1, keepdim=True) > -87))
+
+
+def _fit_slopes(share: Tensor, pull: Tensor) -> Tensor:
+    "Where float32 holds the share of a class, or all slopes are 0."
+    share = share.abs()
+    fits = (share < _MOST) & (share > _LEAST)
+    return fits if fits.all() else fits | (pull.abs() < 2.0**-150)
+
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
 def row_kernel(parts):
     """A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later.
 
@@ -167,22 +181,6 @@ def row_kernel(parts):
     kernel.__module__, kernel.__qualname__ = parts.__module__, f"row_kernel({parts.__qualname__})"
     return kernel
 
-
-def _fit(x: Tensor, total: Tensor) -> Tensor:
-    "Where O + T is in range, and no e^s has lost digits that count beside it."
-    high = total < _MOST
-    fits = high & (total >= 1)
-    return fits if fits.all() else high & ((total >= 1) | (x.amin(1, keepdim=True) > -87))
-
-
-def _fit_slopes(share: Tensor, pull: Tensor) -> Tensor:
-    "Where float32 holds the share of a class, or all slopes are 0."
-    share = share.abs()
-    fits = (share < _MOST) & (share > _LEAST)
-    return fits if fits.all() else fits | (pull.abs() < 2.0**-150)
-
-
-
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_clos
 def row_closed(parts):
     "The same for compiled code, from (3); kept are three numbers per row."
@@ -200,7 +198,7 @@ def row_closed(parts):
 
     return value, slope
 
-
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_ways
 def row_fused(composition, parts) -> Fused:
     """A loss of scores and class numbers with its kernel and its closed form.
 
@@ -212,7 +210,6 @@ def row_fused(composition, parts) -> Fused:
 
 
 _fused = row_fused(_composition, _parts)
-
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c041
 def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
@@ -229,7 +226,7 @@ def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
     gaps = scale(torch.where(on_top, 0.0, gap_of(m, x)), dense.double()).sum(1)
     return of_best * torch.log1p(others * torch.exp(gap)) + gaps + of_rest * torch.log(others + own)
 
-
+# %% ../nbs/likelihood/cross_entropy.ipynb #c041b
 def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     "The same in one pass, and its gradient p W - t, with W the sum of t; the class on top apart."
     best = x.argmax(1)

@@ -300,6 +300,8 @@ def test_a_page_without_a_module_has_no_source(finished):
     ("#| export\ndef loss(x): return x", [], "Implementation", True, None),
     ("#| export\ndef loss(x): return x", [], "Implementation", False, "The code: <code>loss</code> (1 line)"),
     ("#| export\ndef _kernel(x): return x\ndef loss(x): return x", [], "Implementation", True, "The code: <code>loss</code>, <code>_kernel</code> (2 lines)"),
+    ("#| export\ndef loss(x):\n" + "    x = x\n" * 29, [], "Implementation", True, "The code: <code>loss</code> (30 lines)"),
+    ("#| export\ndef loss(x):\n" + "    x = x\n" * 28, [], "Implementation", True, None),
     ("#| export\ndef reference(x): return x", [], "Checks", True, "The code: <code>reference</code> (1 line)"),
     ("#| export\nimport torch\nfrom torch import Tensor", [], "", True, "Imports (2 lines)"),
     ("x = 1\nassert loss(x) == 1", [], "", True, "The check (2 lines)"),

@@ -307,13 +307,17 @@ def claims(node):
     return any(isinstance(n, ast.Assert) or (isinstance(n, ast.Attribute) and n.attr in ("assert_close", "raises")) for n in ast.walk(node))
 
 
+LONG = 30  # lines of exported code in a chapter, from which it is folded
+
+
 def fold_as(cell, section, subject):
     """The words under which the code of a cell is folded, as HTML, or None where it stays open. The one rule of the book:
 
     Code that only imports, and code that only tests, is folded everywhere but under "In use", where it is an example;
     what a cell prints stays, and then its code stays too. The front page is as it was written. Exported code is folded on the pages that are about the book's own tools; in a chapter it is the subject
-    and stays, but for the kernels, which say once more and faster what stands beside them, and for what belongs to the
-    checks.
+    and stays, but for the kernels, which say once more and faster what stands beside them, for what belongs to the
+    checks, and for what is long: mostly the documented arguments of a public function, which the API reference sets as
+    a table.
     """
     source = "".join(cell["source"])
     code = OPTIONS.sub("", source)
@@ -325,7 +329,8 @@ def fold_as(cell, section, subject):
     lines = f"{n} lines" if (n := len(code.strip().splitlines())) > 1 else "1 line"
     if all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in tree.body): return f"Imports ({lines})"
     if re.search(r"^#\s?\|\s*export\b", source, re.M):
-        if subject and section not in ("Checks", "Shape") and "kernel" not in " ".join(names): return None
+        short = n < LONG and "kernel" not in " ".join(names)
+        if subject and short and section not in ("Checks", "Shape"): return None
         return f"The code: {told} ({lines})" if names else f"The code ({lines})"
     printed = any(out["output_type"] == "stream" or out.get("data", {}).keys() == {"text/plain"} for out in cell["outputs"])
     return None if printed or not claims(tree) else f"The check ({lines})"
