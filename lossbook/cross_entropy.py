@@ -117,10 +117,10 @@ def _sum(e: Tensor) -> Tensor:
 
 
 def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
-    "log(1 + O / T); where T has lost its digits, from the score itself."
-    s, lost = torch.log1p(others / own), own < _LEAST
-    if not lost.any(): return s
-    return torch.where(lost, (m - score.double()) + torch.log(own + others), s)
+    "-log p_t: log(1 + O / T), or m - s_t + log(O + T) where O is larger and nothing cancels."
+    s, ahead = torch.log1p(others / own), own > others
+    if ahead.all(): return s
+    return torch.where(ahead, s, (m - score.double()) + torch.log(own + others))
 
 
 def row_sums(room, x: Tensor, index: Tensor):
@@ -226,20 +226,48 @@ def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
     gaps = scale(torch.where(on_top, 0.0, gap_of(m, x)), dense.double()).sum(1)
     return of_best * torch.log1p(others * torch.exp(gap)) + gaps + of_rest * torch.log(others + own)
 
+# %% ../nbs/likelihood/cross_entropy.ipynb #c041p
+def _weights(room, dense: Tensor, best: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Of a target: t with 0 at the best class, t of the best class, and the sum of the others; float64."
+    t = room(dense.shape, torch.float64).copy_(dense)
+    of_best = t.gather(1, best.unsqueeze(1))
+    return t.scatter_(1, best.unsqueeze(1), 0.0), of_best, t.sum(1, keepdim=True)
+
+
+def _soft_loss(x, weights, best, own, others, m) -> Tensor:
+    t, of_best, of_rest = weights
+    s = _neg_log(own, others, x.gather(1, best.unsqueeze(1)), m)
+    gaps = (t * (x - m)).nan_to_num_(0.0, INF, -INF).sum(1, keepdim=True)  # 0 * -inf is 0
+    return of_best * s + (of_rest * torch.log(own + others) - gaps)
+
+
+def _soft_slope(g, dense, weights, best, e, own, others) -> Tensor:
+    "g times the gradient, in the memory of e; and where float32 holds what is multiplied."
+    _, of_best, of_rest = weights
+    total, g = own + others, per_row(g)
+    pull, weight = g * (others * of_best - own * of_rest) / total, g * (of_best + of_rest)
+    e.mul_((weight / total).to(e.dtype)).sub_(dense * g)
+    e.scatter_(1, best.unsqueeze(1), -pull.to(e.dtype))
+    return _fit_slopes(weight / total, weight)
+
 # %% ../nbs/likelihood/cross_entropy.ipynb #c041b
 def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     "The same in one pass, and its gradient p W - t, with W the sum of t; the class on top apart."
-    best = x.argmax(1)
-    e, own, others, s, m = row_sums(room, x, best)
-    at, t = best.unsqueeze(1), room(x.shape, torch.float64).copy_(dense)
-    z, of_best, of_all = own + others, t.gather(1, at), t.sum(1, keepdim=True)
-    if g is not None:
-        slope = e.mul_(of_all / z).sub_(t)
-        slope.scatter_(1, at, (own * (of_all - of_best) - others * of_best) / z).mul_(per_row(g))
-    if isinstance(g, Tensor): return slope
-    rest = t.scatter_(1, at, 0.0).sum(1, keepdim=True) * torch.log(z)
-    loss = of_best * s + (rest - t.mul_(x - m).sum(1, keepdim=True))
-    return loss.squeeze(1) if g is None else (loss.squeeze(1), slope)
+    x, best = room.copy(x, torch.float32), x.argmax(1)
+    e = torch.exp(x, out=room.place(x.shape, x.dtype))
+    own = e.gather(1, best.unsqueeze(1)).double()
+    others = _sum(e.scatter_(1, best.unsqueeze(1), 0.0))
+    weights = _weights(room, dense, best)
+    fits = _fit(x, own + others)
+    loss = _soft_loss(x, weights, best, own, others, 0.0)
+    if g is not None: fits &= _soft_slope(g, dense, weights, best, e, own, others)
+    if not fits.all():
+        double, own, others, _, m = row_sums(room, x, best)
+        loss = torch.where(fits, loss, _soft_loss(x, weights, best, own, others, m))
+        if g is not None:
+            _soft_slope(g, dense, weights, best, double, own, others)
+            e.copy_(torch.where(fits, e, double))
+    return loss.squeeze(1) if g is None else e if isinstance(g, Tensor) else (loss.squeeze(1), e)
 
 
 _soft_fused = Fused(neg_log_soft, _soft_kernel, dim=1, dtypes=NARROW)
@@ -351,7 +379,7 @@ def prepare_rows(
         mask = mask.unsqueeze(0) if single else mask
     return _sort_out(x, t, mask, weight, ignore_index, working_dtypes(logits), single)
 
-
+# %% ../nbs/likelihood/cross_entropy.ipynb #c048b
 def _sort_out(x, t, mask, weight, ignore_index, dtypes, single) -> Rows:
     compute, result = dtypes
     index = dense = None

@@ -624,6 +624,7 @@ def _in_processes(job: Job, todo: list, folder: Folder, workers: int, tell):
         counter.value = len(todo)  # no further turns
         for process in crew:
             if process.pid: process.join()
+    if not any(p.exitcode for p in crew): tell(len(todo))
     if not errors.empty():
         raise RuntimeError(f"a process failed:\n{errors.get()}")
     if any(p.exitcode for p in crew):

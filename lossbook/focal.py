@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .arguments import check_number, check_range, constant, wide
+from .arguments import can_read, check_number, check_range, constant, wide
 from .bce import _prepare
 from .criterion import Criterion
 from .cross_entropy import INF, by_index, check_classes, exponentials, gap_of, is_class
@@ -249,11 +249,14 @@ _row_fused = row_fused(_row_composition, _row_parts)
 
 
 # %% ../nbs/imbalance/focal.ipynb #c072
-def _rows_soft(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:
-    "sum_c dense_c FL(class c) over dim 1, in float64."
+def _rows_soft(x: Tensor, dense: Tensor, gamma: float) -> Tensor:
+    "sum_c dense_c FL(class c) over dim 1, in float64; the largest weight as that of an index."
     main, dense = dense.detach().argmax(1, keepdim=True), dense.double()
-    by_index = scale(_row_of(x, main.squeeze(1), gamma), dense.gather(1, main).squeeze(1))
-    return by_index + _rows_mixed(x, dense.scatter(1, main, 0.0), gamma)
+    weight, rest = dense.gather(1, main).squeeze(1), dense.scatter(1, main, 0.0)
+    loss = scale(_row_fused(x, main.squeeze(1), None, gamma), weight)
+    if can_read(rest) and not rest.requires_grad and not rest.any(): return loss
+    g = torch.full((), gamma, dtype=x.dtype, device=x.device).double()
+    return loss + _rows_mixed(x.double(), rest, g)
 
 
 def _rows_mixed(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:
@@ -334,8 +337,7 @@ def softmax_focal_loss(
     x = rows.scores()
     dense = smooth(x, rows.one_hot(), label_smoothing)
     dense = dense if factor is None else dense * rows.per_class(factor)
-    g = torch.full((), g, dtype=x.dtype, device=x.device).double()
-    return reduce_rows(_rows_soft(x.double(), dense, g), rows, reduction, normalizer)
+    return reduce_rows(_rows_soft(x, dense, g), rows, reduction, normalizer)
 
 # %% ../nbs/imbalance/focal.ipynb #c077
 def calibrate(probs: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:

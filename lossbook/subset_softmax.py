@@ -20,7 +20,7 @@ __all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'bounded_spec', 'orders', 'fa
            'log1p_terms', 'Sides', 'check_most', 'sides', 'infinite_sides', 'limits', 'subset_softmax_loss',
            'pairs_within', 'log_each', 'log_bounded', 'bounded_subset_softmax_loss', 'SubsetSoftmaxLoss',
            'BoundedSubsetSoftmaxLoss', 'check_count', 'check_scores', 'inclusion_probabilities', 'top_labels',
-           'reference', 'subset_claim', 'bounded_claim', 'claims']
+           'reference', 'subset_claim', 'bounded_claim', 'claims', 'variants']
 
 # %% ../nbs/sets/subset_softmax.ipynb #c006
 @cache
@@ -98,6 +98,10 @@ def bounded_spec():
 ROOM, REACH = 2.0**900, 1300.0
 
 
+# What the sums are multiplied by: 1 where there are so few sets that none gets lost beside another.
+def _room(n: int, K: int) -> float: return 1.0 if n <= 990 or n**K <= 2**990 else ROOM
+
+
 def orders(v: Tensor, K: int, rest: Tensor | None = None) -> Tensor:
     """log R_j(n) for j = 1 ... K, equation (6), with the gradient of log e_j.
 
@@ -111,7 +115,7 @@ def orders(v: Tensor, K: int, rest: Tensor | None = None) -> Tensor:
     """
     there = v.detach() > -INF
     v = torch.where(there, v, 0.0)
-    before, size, found = torch.ones_like(v), torch.zeros_like(v[..., 0]), []
+    before, size, found, room = torch.ones_like(v), torch.zeros_like(v[..., 0]), [], _room(v.shape[-1], K)
     for j in range(K):
         here, top = there[..., j:], v[..., j : j + 1].detach()
         r = 0.0 if rest is None else rest[..., j:] - rest[..., j : j + 1]
@@ -119,10 +123,10 @@ def orders(v: Tensor, K: int, rest: Tensor | None = None) -> Tensor:
         R = torch.cumsum(ratio * before, -1)
         some, unsure = here[..., 0], size > REACH
         total = torch.where(some, R[..., -1].detach(), 1.0)  # a constant that keeps R in range
-        size = size + torch.log(total / ROOM if j else total)
+        size = size + torch.log(total / room if j else total)
         log_R = size + torch.log(torch.where(some, R[..., -1], 1.0) / total)
         found.append(torch.where(some, torch.where(unsure, float("nan"), log_R), -INF))
-        before = R[..., :-1] * (ROOM / total).unsqueeze(-1)
+        before = R[..., :-1] * (room / total).unsqueeze(-1)
     return torch.stack(found, -1)
 
 # %% ../nbs/sets/subset_softmax.ipynb #c047
@@ -184,7 +188,7 @@ def log1p_terms(c: Tensor, rest: Tensor) -> Tensor:
     r = rest + lost(c.detach(), base, d.detach())
     at_top = torch.where(there & (d.detach() == 0), r, -INF).amax(-1, keepdim=True)
     r = r - torch.where(at_top.abs() < 1, 0.0, at_top)  # above 1e15 an ulp is more than 1
-    e = torch.exp(d) * torch.exp(torch.where(d.detach() > -200, r, 0.0))
+    e = torch.exp(d) * torch.exp(torch.where(d.detach() > -750, r, 0.0))
     return log1p_sum(top.squeeze(-1), torch.where(there, e, 0.0).sum(-1))
 
 # %% ../nbs/sets/subset_softmax.ipynb #c057
@@ -218,10 +222,8 @@ def sides(sets: Sets, max_labels: int | None) -> Sides:
     over, swaps = k > most, min(most, n // 2)
     if can_read(k) and k.numel():
         largest, swaps = int(k.max()), int(torch.minimum(k, without.sum(-1)).max())
-        if largest > most:
-            raise ValueError(
-                f"target: got a row with {largest} labels, expected at most max_labels={max_labels}"
-            )
+        told = f"target: got a row with {largest} labels, expected at most max_labels={max_labels}"
+        if largest > most: raise ValueError(told)
         most = largest
     return Sides(without, labelled, k, most, max(swaps, 1), over)
 
@@ -666,7 +668,7 @@ def bounded_claim(max_labels: int = 6, threshold: float = 0.5):
         bounded_subset_softmax_loss, BoundedSubsetSoftmaxLoss,
         options={"max_labels": max_labels, "threshold": threshold},
         parameters={"K": max_labels, "theta": threshold},
-        promise={"float64": (2, 3), **_HALF},
+        promise={"float64": (3, 5), **_HALF},
         properties={
             **_FACTS,
             "domain and range": r"$s\in\mathbb{R}^n$, at most $K$ labels, $L\in(0,\infty)$",
@@ -687,3 +689,7 @@ def bounded_claim(max_labels: int = 6, threshold: float = 0.5):
 def claims() -> list:
     "What this chapter claims."
     return [subset_claim(), bounded_claim()]
+
+
+# In float64 three classes are measured, and there a bound of 6 would allow every set.
+def variants() -> list: return [bounded_claim(max_labels=2)]

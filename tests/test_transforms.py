@@ -84,6 +84,7 @@ def test_module_and_compile_of_rows(claim):
     wanted = claim.loss(first, target, weight=weight, label_smoothing=0.1, **claim.options)
     for same in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(same(first, target), wanted)
+    torch._dynamo.reset()  # of one function no more than eight forms are compiled in a process
     compiled = torch.compile(claim.loss, fullgraph=True)
     options = dict(weight=weight, mask=mask, label_smoothing=0.1, **claim.options)
     z, w = first.clone().requires_grad_(), first.clone().requires_grad_()
@@ -113,6 +114,7 @@ def test_module_and_compile_of_sets(claim):
     other.load_state_dict(module.state_dict())
     assert torch.equal(other(first, target), wanted) and "weight=tensor[4]" in repr(module)
     assert torch.equal(module(first, target, mask=mask), claim.loss(first, target, weight=weight, mask=mask, **claim.options))
+    torch._dynamo.reset()  # of one function no more than eight forms are compiled in a process
     compiled = torch.compile(claim.loss, fullgraph=True)
     options = dict(weight=weight, mask=mask, normalizer=torch.tensor(3.0), **claim.options)
     z, w = first.clone().requires_grad_(), first.clone().requires_grad_()
