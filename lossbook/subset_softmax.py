@@ -209,8 +209,7 @@ def check_most(max_labels) -> None:
     what = "expected an integer of at least 1"
     if isinstance(max_labels, bool) or not isinstance(max_labels, int):
         raise TypeError(f"max_labels: got {type(max_labels).__name__}, {what}")
-    if max_labels < 1:
-        raise ValueError(f"max_labels: got {max_labels}, {what}")
+    if max_labels < 1: raise ValueError(f"max_labels: got {max_labels}, {what}")
 
 
 def sides(sets: Sets, max_labels: int | None) -> Sides:
@@ -403,8 +402,7 @@ def check_count(k, logits: Tensor) -> tuple[Tensor | int, int]:
         return k, int(k.max()) if can_read(k) and k.numel() else n
     if isinstance(k, bool) or not isinstance(k, int):
         raise TypeError(f"k: got {type(k).__name__}, {what}")
-    if not 0 <= k <= n:
-        raise ValueError(f"k: got {k}, {what}")
+    if not 0 <= k <= n: raise ValueError(f"k: got {k}, {what}")
     return k, k
 
 
@@ -691,5 +689,6 @@ def claims() -> list:
     return [subset_claim(), bounded_claim()]
 
 
-# In float64 three classes are measured, and there a bound of 6 would allow every set.
-def variants() -> list: return [bounded_claim(max_labels=2)]
+def variants() -> list:
+    "A bound below the three classes that are measured in float64, where 6 would allow every set."
+    return [bounded_claim(max_labels=2)]
