@@ -1,4 +1,5 @@
 """Every loss can be computed in more than one way: by its kernel, by its composition, compiled. Each way keeps the promises."""
+import contextlib
 import itertools
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 import lossbook.fused as fused
 from conftest import CLAIMS, DTYPES, each_claim, make_inputs, of_sets, subject_of
 from lossbook.audit import measure
-from lossbook.focal import claim_for, softmax_claim_for
+from lossbook.cross_entropy import cross_entropy
+from lossbook.exact import ulp_error
+from lossbook.focal import claim_for, softmax_claim_for, softmax_focal_loss
 
 WITH_KERNEL = {"binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy", "softmax_focal_loss",
                "multilabel_cross_entropy", "sparse_multilabel_cross_entropy"}
@@ -90,13 +93,14 @@ def test_ways_agree_on_infinite_and_far_scores(claim):
         torch.testing.assert_close(other, found[0], rtol=2e-6, atol=1e-37, equal_nan=True)
 
 
+@pytest.mark.parametrize("score", [float("inf"), 200.0, -200.0])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @kernels
-def test_an_example_does_not_depend_on_its_neighbours(claim, dtype):
-    "Beside an example that a kernel leaves to the composition, the others get, bit by bit, what they get without it."
+def test_an_example_does_not_depend_on_its_neighbours(claim, dtype, score):
+    "Beside an example that a kernel leaves to the composition, or does in float64, the others get, bit by bit, what they get without it."
     first, target = make_inputs(claim, 64, dtype=getattr(torch, dtype))
     spoilt = first.clone()
-    spoilt[5] = float("inf") if claim.kind != "pointwise" else -float("inf")
+    spoilt[5] = score if claim.kind != "pointwise" else -abs(score)
     results = []
     for values in (first, spoilt):
         leaf = values.clone().requires_grad_()
@@ -105,6 +109,60 @@ def test_an_example_does_not_depend_on_its_neighbours(claim, dtype):
         value[keep].sum().backward()
         results.append((value.detach()[keep], leaf.grad[keep]))
     torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+def rows_at(scale: float, C: int) -> tuple:
+    "Rows of scores of one size, some with a tie at the top, some with a class that is not there; and a class for each."
+    generator = torch.Generator().manual_seed(C)
+    x = (torch.rand(2000, C, generator=generator) * 2 - 1) * scale
+    x[::7, 0] = x[::7, 1]
+    x[::11, -1] = -float("inf")
+    return x, torch.randint(0, C - 1, (2000,), generator=generator) if C > 2 else torch.zeros(2000, dtype=torch.int64)
+
+
+@pytest.mark.parametrize("C", [2, 3, 50, 300])
+@pytest.mark.parametrize("scale", [1.0, 60.0, 88.0, 100.0, 600.0, 1e4, 3e38])
+def test_kernels_of_rows_at_any_scale(scale, C):
+    "In float32, and where that ends; against the composition in float64, whose errors do not count here."
+    x, index = rows_at(scale, C)
+    promises = [(0.0, claim) for claim in CLAIMS if claim.name == "cross_entropy"] + [(g, softmax_claim_for(g)) for g in (0.5, 2.0)]
+    for gamma, claim in promises:
+        results = []
+        for kind, context in ((torch.float32, contextlib.nullcontext()), (torch.float64, fused.composition())):
+            leaf = x.to(kind).requires_grad_()
+            with context:
+                value = claim.loss(leaf, index, reduction="none", **claim.options)
+                results.append((value, torch.autograd.grad(value.sum(), leaf)[0]))
+        for got, exact, allowed in zip(*results, claim.promise["float32"]):
+            exact = exact.detach().numpy()
+            assert ulp_error(got.detach(), exact, "float32").max() <= allowed, (claim.name, gamma)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 600.0])
+def test_a_soft_row_costs_the_mixture_of_its_classes(scale):
+    "Kernel of soft targets against kernel of indices; a one-hot row gives what its index gives, bit by bit."
+    x, index = rows_at(scale, 4)
+    kept = x > -float("inf")
+    soft = torch.where(kept, torch.rand(x.shape, generator=torch.Generator().manual_seed(1)), 0.0)
+    soft = soft / soft.sum(1, keepdim=True)
+    soft[::5] = torch.nn.functional.one_hot(index[::5], 4).float()
+    by_class = torch.stack([cross_entropy(x, torch.full((2000,), c), reduction="none") for c in range(4)], 1)
+    found = cross_entropy(x, soft, reduction="none")
+    torch.testing.assert_close(found[::5], by_class.gather(1, index[:, None])[::5, 0], rtol=2**-23, atol=0)
+    mixture = torch.where(kept & (soft > 0), soft.double() * by_class.double(), 0.0).sum(1)
+    torch.testing.assert_close(found.double(), mixture, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5, 2.0])
+def test_float64_rows_that_are_far_apart(gamma):
+    "From 355 on the square of 1 - p is 0 in float64: derivatives of first and second order are numbers all the same."
+    for gap in (300.0, 356.0, 500.0, 700.0, 740.0, 1500.0):
+        for sign in (1, -1):
+            x = torch.tensor([[sign * gap, 0.0, -1.0]], dtype=torch.float64)
+            loss = lambda z: softmax_focal_loss(z, torch.tensor([0]), gamma=gamma, reduction="sum")
+            slope, second = torch.func.grad(loss)(x), torch.func.hessian(loss)(x)
+            assert slope.isfinite().all() and second.isfinite().all(), gap
+            if gap < 700 / (1 + gamma): assert (slope != 0).all() if sign > 0 else slope[0, 0] != 0, gap
 
 
 @kernels
