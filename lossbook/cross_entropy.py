@@ -18,7 +18,7 @@ from .stable import exp_difference
 INF = float("inf")
 
 # %% auto #0
-__all__ = ['INF', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'row_sums', 'row_kernel',
+__all__ = ['INF', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'kernel_sums', 'row_kernel',
            'row_closed', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows', 'reduce_rows',
            'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
 
@@ -123,7 +123,7 @@ def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
     return torch.where(ahead, s, (m - score.double()) + torch.log(own + others))
 
 
-def row_sums(room, x: Tensor, index: Tensor):
+def kernel_sums(room, x: Tensor, index: Tensor):
     "Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64."
     at, m = index.unsqueeze(1), x.amax(1, keepdim=True).double()
     e = torch.sub(x, m, out=room(x.shape, torch.float64)).exp_()
@@ -131,14 +131,14 @@ def row_sums(room, x: Tensor, index: Tensor):
     return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_fit
-def _fit(x: Tensor, total: Tensor) -> Tensor:
+def _kernel_fit(x: Tensor, total: Tensor) -> Tensor:
     "Where O + T is in range, and no e^s has lost digits that count beside it."
     high = total < _MOST
     fits = high & (total >= 1)
     return fits if fits.all() else high & ((total >= 1) | (x.amin(1, keepdim=True) > -87))
 
 
-def _fit_slopes(share: Tensor, pull: Tensor) -> Tensor:
+def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor:
     "Where float32 holds the share of a class, or all slopes are 0."
     share = share.abs()
     fits = (share < _MOST) & (share > _LEAST)
@@ -158,12 +158,12 @@ def row_kernel(parts):
     def rows(room, g, x, index, *numbers):
         at, e = index.unsqueeze(1), torch.exp(x, out=room.place(x.shape, x.dtype))
         own, others = e.gather(1, at).double(), _sum(e.scatter_(1, at, 0.0))
-        fits = _fit(x, own + others)
+        fits = _kernel_fit(x, own + others)
         if not fits.any(): return in_double(room, g, x, index, *numbers)
         loss, share, pull = parts(own, others, _neg_log(own, others, x.gather(1, at), 0.0), *numbers)
         if g is not None:
             share, pull = share * per_row(g), pull * per_row(g)
-            fits &= _fit_slopes(share, pull)
+            fits &= _kernel_slopes_fit(share, pull)
             e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
         if not fits.all():
             double, slope = in_double(room, g, x, index, *numbers)
@@ -172,7 +172,7 @@ def row_kernel(parts):
         return loss, e
 
     def in_double(room, g, x, index, *numbers):
-        e, own, others, s, _ = row_sums(room, x, index)
+        e, own, others, s, _ = kernel_sums(room, x, index)
         loss, share, pull = parts(own, others, s, *numbers)
         if g is not None:
             e.mul_(share * per_row(g)).scatter_(1, index.unsqueeze(1), -(pull * per_row(g)))
@@ -241,14 +241,14 @@ def _soft_loss(x, weights, best, own, others, m) -> Tensor:
     return of_best * s + (of_rest * torch.log(own + others) - gaps)
 
 
-def _soft_slope(g, dense, weights, best, e, own, others) -> Tensor:
+def _soft_kernel_slope(g, dense, weights, best, e, own, others) -> Tensor:
     "g times the gradient, in the memory of e; and where float32 holds what is multiplied."
     _, of_best, of_rest = weights
     total, g = own + others, per_row(g)
     pull, weight = g * (others * of_best - own * of_rest) / total, g * (of_best + of_rest)
     e.mul_((weight / total).to(e.dtype)).sub_(dense * g)
     e.scatter_(1, best.unsqueeze(1), -pull.to(e.dtype))
-    return _fit_slopes(weight / total, weight)
+    return _kernel_slopes_fit(weight / total, weight)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c041b
 def _soft_kernel(room, g, x: Tensor, dense: Tensor):
@@ -258,14 +258,14 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     own = e.gather(1, best.unsqueeze(1)).double()
     others = _sum(e.scatter_(1, best.unsqueeze(1), 0.0))
     weights = _weights(room, dense, best)
-    fits = _fit(x, own + others)
+    fits = _kernel_fit(x, own + others)
     loss = _soft_loss(x, weights, best, own, others, 0.0)
-    if g is not None: fits &= _soft_slope(g, dense, weights, best, e, own, others)
+    if g is not None: fits &= _soft_kernel_slope(g, dense, weights, best, e, own, others)
     if not fits.all():
-        double, own, others, _, m = row_sums(room, x, best)
+        double, own, others, _, m = kernel_sums(room, x, best)
         loss = torch.where(fits, loss, _soft_loss(x, weights, best, own, others, m))
         if g is not None:
-            _soft_slope(g, dense, weights, best, double, own, others)
+            _soft_kernel_slope(g, dense, weights, best, double, own, others)
             e.copy_(torch.where(fits, e, double))
     return loss.squeeze(1) if g is None else e if isinstance(g, Tensor) else (loss.squeeze(1), e)
 
