@@ -57,11 +57,12 @@ def _kernel(room, g, x: Tensor, y: Tensor):
     if not (low >= 0 and high <= 1): check_range("target", y, 0, 1)
     above = torch.ge(x, 0, out=room(x.shape, kind))  # 1 or 0
     w = torch.sub(above, y, out=room(x.shape, kind)).abs_()
-    size = torch.abs(x, out=room(x.shape, kind))
-    e = torch.neg(size, out=room(x.shape, kind)).exp_()
+    size, e = torch.abs(x, out=room(x.shape, kind)), room(x.shape, kind)
+    minus_log = room(x.shape, kind)  # -log(1 + e), and e itself, in one operation
+    torch.ops.aten.log_sigmoid_forward.output(size, output=minus_log, buffer=e)
     loss = None
     if not isinstance(g, Tensor):
-        loss = size.mul_(w).add_(torch.log1p(e, out=room(x.shape, kind)))
+        loss = size.mul_(w).sub_(minus_log)
         if g is None: return loss
     total = torch.add(e, 1, out=room(x.shape, kind))
     slope = e.neg_().addcmul_(w, total).div_(total)
@@ -83,7 +84,7 @@ def _closed_slope(g, x: Tensor, y: Tensor) -> Tensor:
     return g * torch.where(x >= 0, size, -size)
 
 # %% ../nbs/likelihood/bce.ipynb #0aef0578
-_fused = Fused(_composition, _kernel, closed=(_closed_value, _closed_slope))
+_fused = Fused(_composition, _kernel, times=2, closed=(_closed_value, _closed_slope))
 
 # %% ../nbs/likelihood/bce.ipynb #c039
 def _prepare(name: str, first, target, weight, label_smoothing, mask, reduction, normalizer):

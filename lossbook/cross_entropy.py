@@ -206,7 +206,7 @@ def row_fused(composition, parts) -> Fused:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
     """
     kernel, closed = row_kernel(parts), row_closed(parts)
-    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=2, closed=closed)
+    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=4, closed=closed)
 
 
 _fused = row_fused(_composition, _parts)

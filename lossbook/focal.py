@@ -148,7 +148,7 @@ def _closed_slope(g, x, y, gamma, for_1, for_0):
     return g * (no - yes)
 
 
-_fused = Fused(_composition, _kernel, closed=(_closed_value, _closed_slope))
+_fused = Fused(_composition, _kernel, times=2, closed=(_closed_value, _closed_slope))
 
 # %% ../nbs/imbalance/focal.ipynb #c066
 def sigmoid_focal_loss(

@@ -65,7 +65,7 @@ def is_plain(*tensors: Tensor) -> bool:
     return is_ordinary(*tensors) and all(t.device.type == "cpu" for t in tensors)
 
 # %% ../nbs/foundations/fused.ipynb #c008
-PIECE = 1 << 18  # logits for each thread
+PIECE = 1 << 17  # logits for each thread
 
 
 def _flat(t: Tensor, like: Tensor, dim: int | None) -> Tensor:

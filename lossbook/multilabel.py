@@ -106,19 +106,18 @@ def _composition(x: Tensor, y: Tensor, threshold: float) -> Tensor:
 def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
     "Labels 0 and 1: N and P as float64 sums, no class of one side subtracted from the other."
     if not is_hard(room, y): return None
-    kind, shape = torch.float64, x.shape
-    y = room.copy(y, torch.int8 if y.dtype == torch.bool else torch.float32)
-    y = room(shape, kind).copy_(y)
-    u = room(shape, kind).copy_(x)
-    if threshold: u.sub_(torch.tensor(threshold, dtype=torch.float32).item())
-    u.mul_(torch.mul(y, -2, out=room(shape, kind)).add_(1)).exp_()
-    with_label = y.mul_(u)
+    x, y = room.copy(x, torch.float32), room.copy(y, torch.float32)
+    u, sign = room(x.shape, torch.float64), torch.sub(1, y, alpha=2, out=room(x.shape, y.dtype))
+    if threshold: u.copy_(x).sub_(torch.tensor(threshold, dtype=torch.float32).item()).mul_(sign)
+    else: u.copy_(sign.mul_(x))  # no digit is lost
+    u.exp_()
+    with_label = room(x.shape, u.dtype).copy_(y).mul_(u)
     without = u.sub_(with_label)
     P, N = with_label.sum(1, keepdim=True), without.sum(1, keepdim=True)
     N = torch.where(P + N < 1e260, N, float("nan"))  # beyond, the composition
     loss = None if isinstance(g, Tensor) else (torch.log1p(P) + torch.log1p(N)).squeeze(1)
     if g is None: return loss
-    slope = without.mul_(per_row(g) / (1 + N)).sub_(with_label.mul_(per_row(g) / (1 + P)))
+    slope = without.mul_(per_row(g) / (1 + N)).addcmul_(with_label, per_row(g) / (1 + P), value=-1)
     return slope if loss is None else (loss, slope)
 
 
