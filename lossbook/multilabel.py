@@ -121,7 +121,7 @@ def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
     return slope if loss is None else (loss, slope)
 
 
-_fused = Fused(_composition, _kernel, dim=-1, dtypes=NARROW)
+_fused = Fused(_composition, _kernel, dim=-1, dtypes=NARROW, times=2)
 
 # %% ../nbs/sets/multilabel.ipynb #9212937a
 def multilabel_cross_entropy(
@@ -247,7 +247,7 @@ def _sparse_kernel(room, g, x: Tensor, place: Tensor, there: Tensor, threshold: 
     return e if loss is None else (loss, e)
 
 
-_sparse_fused = Fused(_sparse_composition, _sparse_kernel, dim=-1, dtypes=NARROW)
+_sparse_fused = Fused(_sparse_composition, _sparse_kernel, dim=-1, dtypes=NARROW, times=4)
 
 # %% ../nbs/sets/multilabel.ipynb #c075
 def sparse_multilabel_cross_entropy(
