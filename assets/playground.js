@@ -70,7 +70,7 @@
     // Some powers have kernels of their own; in bfloat16 those round after each step.
     const S = format === formats.bfloat16 ? R : f32;
     const power = (a, n) => (n === 2 ? f32(a * a) : n === 3 ? f32(S(a * a) * a) : n === -2 ? f32(1 / S(a * a))
-      : n === -0.5 ? T("rsqrt", 1 / Math.sqrt(a)) : n === -1 ? f32(1 / a) : n === 0.5 ? f32(Math.sqrt(a)) : n === 0 ? 1 : n === 1 ? a : T("pow", Math.pow(a, f32(n))));
+      : n === -0.5 ? T("rsqrt", 1 / Math.sqrt(a)) : n === -1 ? f32(1 / a) : n === 0.5 ? T("sqrt", Math.sqrt(a)) : n === 0 ? 1 : n === 1 ? a : T("pow", Math.pow(a, f32(n))));
     const rows = (a, b) => { // exponentials of two scores less the larger one, and their sum
       const top = Math.max(a, b), first = exp(f32(a - top));
       return {top, first, sum: f32(first + exp(f32(b - top)))};

@@ -512,14 +512,14 @@ def same(a, b):
 _STEPS = """jobs => { const o = play.arithmetic(play.formats.float32), at = x => o.tensor(x);
   const functions = {
     exp: x => o.exp(at(x)).v, log: x => o.log(at(x)).v, log1p: x => Math.fround(Math.log1p(x)),
-    pow: x => o.pow(at(x), 4.75).v, rsqrt: x => o.pow(at(x), -0.5).v,
+    pow: x => o.pow(at(x), 4.75).v, sqrt: x => o.pow(at(x), 0.5).v, rsqrt: x => o.pow(at(x), -0.5).v,
     sigmoid: x => o.sigmoid(at(x)).v, softmax: x => o.softmax(at(x), at(0)).v,
     logsigmoid: x => -o.binary_cross_entropy_with_logits(at(x), at(1)).v};
   const all = Object.entries(jobs).map(([name, xs]) => [name, xs.map(functions[name])]);
   return Object.fromEntries(all); }"""
 _UNARY = {
     "exp": torch.exp, "log": torch.log, "log1p": torch.log1p, "pow": lambda x: x**4.75,
-    "rsqrt": lambda x: x**-0.5, "sigmoid": torch.sigmoid, "logsigmoid": F.logsigmoid,
+    "sqrt": lambda x: x**0.5, "rsqrt": lambda x: x**-0.5, "sigmoid": torch.sigmoid, "logsigmoid": F.logsigmoid,
     "softmax": lambda x: softmax(x, torch.zeros_like(x)),
 }  # fmt: skip
 
@@ -533,7 +533,7 @@ def floats_apart(a, b):
 def functions_apart() -> dict:
     "For each function: the largest distance, in floats, of the browser's result from PyTorch's."
     x = torch.linspace(-87, 87, 40001)
-    inputs = {n: (x.abs() + 1e-3 if n in ("log", "log1p", "pow", "rsqrt") else x) for n in _UNARY}
+    inputs = {n: (x.abs() + 1e-3 if n in ("log", "log1p", "pow", "sqrt", "rsqrt") else x) for n in _UNARY}
     found = in_browser(_STEPS, {n: v.double().tolist() for n, v in inputs.items()})
     apart = {}
     for n, f in _UNARY.items():
