@@ -22,6 +22,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import flint
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -195,12 +196,19 @@ def _raised(self, q: Tensor, minus_log_q: Tensor) -> Tensor:
         return self.exp_neg(torch.mul(minus_log_q, self.gamma, out=self.out), self.power)
     whole, half = divmod(self.gamma, 1)
     if half:
-        power = torch.sqrt(q, out=self.power)
+        power = _sqrt(q, self.power)
     else:
         power, whole = self.power.copy_(q), whole - 1
     for _ in range(int(whole)):
         power.mul_(q)
     return power
+
+
+def _sqrt(q: Tensor, out: Tensor) -> Tensor:
+    "The nearest float64, as IEEE 754 has it; on a CPU PyTorch may take a vector library that does not."
+    if q.device.type != "cpu": return torch.sqrt(q, out=out)
+    np.sqrt(q.numpy(), out=out.numpy())
+    return out
 
 
 def by_products(gamma: float) -> bool:
