@@ -11,7 +11,7 @@ from torch import Tensor
 from .arguments import can_read, check_floating, check_mask, check_number, check_range
 from .arguments import check_shape, check_tensor, constant, wide, working_dtypes
 from .criterion import Criterion
-from .fused import NARROW, Fused, per_row, reduced
+from .fused import NARROW, Fused, handed, per_row, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale
 from .stable import exp_difference
 
@@ -152,11 +152,10 @@ def row_kernel(parts):
     """
 
     def kernel(room, g, x, index, keep, *numbers):
-        loss, slope = rows(room, g, room.copy(x, torch.float32), index, *numbers)
-        return loss.squeeze(1) if g is None else slope if isinstance(g, Tensor) else (loss.squeeze(1), slope)
+        return handed(g, *rows(room, g, room.copy(x, torch.float32), index, *numbers))
 
     def rows(room, g, x, index, *numbers):
-        at, e = index.unsqueeze(1), torch.exp(x, out=room.place(x.shape, x.dtype))
+        at, e = index.unsqueeze(1), torch.exp(x, out=room.result(x, spare=False))
         own, others = e.gather(1, at).double(), _sum(e.scatter_(1, at, 0.0))
         fits = _kernel_fit(x, own + others)
         if not fits.any(): return in_double(room, g, x, index, *numbers)
@@ -254,7 +253,7 @@ def _soft_kernel_slope(g, dense, weights, best, e, own, others) -> Tensor:
 def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     "The same in one pass, and its gradient p W - t, with W the sum of t; the class on top apart."
     x, best = room.copy(x, torch.float32), x.argmax(1)
-    e = torch.exp(x, out=room.place(x.shape, x.dtype))
+    e = torch.exp(x, out=room.result(x, spare=False))
     own = e.gather(1, best.unsqueeze(1)).double()
     others = _sum(e.scatter_(1, best.unsqueeze(1), 0.0))
     weights = _weights(room, dense, best)
@@ -267,7 +266,7 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
         if g is not None:
             _soft_kernel_slope(g, dense, weights, best, double, own, others)
             e.copy_(torch.where(fits, e, double))
-    return loss.squeeze(1) if g is None else e if isinstance(g, Tensor) else (loss.squeeze(1), e)
+    return handed(g, loss, e)
 
 
 _soft_fused = Fused(neg_log_soft, _soft_kernel, dim=1, dtypes=NARROW)

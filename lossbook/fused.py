@@ -18,7 +18,7 @@ from .reduction import reduce
 
 # %% auto #0
 __all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused', 'is_compiled',
-           'reduced', 'per_row', 'is_hard', 'all_hard', 'power', 'compiled']
+           'reduced', 'handed', 'per_row', 'is_hard', 'all_hard', 'power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -115,15 +115,10 @@ class Workspace:
         t = t.view(torch.int8) if t.dtype == torch.bool else t  # the same bits, eight times as fast
         return t if t.dtype == dtype else self(t.shape, dtype).copy_(t)
 
-    def result(self, like: Tensor) -> Tensor:
-        "Where to write the gradient: its place in the whole, or like where that has another dtype."
-        fits = self.target is not None and self.target.dtype == like.dtype
-        return self.target if fits else like
-
-    def place(self, shape, dtype: torch.dtype) -> Tensor:
-        "The same, with a new buffer in place of like."
-        fits = self.target is not None and self.target.dtype == dtype
-        return self.target if fits else self(shape, dtype)
+    def result(self, like: Tensor, spare: bool = True) -> Tensor:
+        "Where to write the gradient: its place in the whole. Where that has another dtype: like, or a new buffer if like is not to spare."
+        if self.target is not None and self.target.dtype == like.dtype: return self.target
+        return like if spare else self(like.shape, like.dtype)
 
 # %% ../nbs/foundations/fused.ipynb #c014
 _known = {}  # every loss with two ways, by the name of its kernel
@@ -388,6 +383,12 @@ def reduced(loss: Fused, x: Tensor, *rest, reduction, dtype, weight=None, mask=N
     if reduction == "none" or not fixed: return reduce(loss(x, *rest), dtype=dtype, **how)
     over = torch.Size(loss.shape(x)).numel() or 1 if normalizer is None else constant(normalizer)
     return loss(x, *rest, over=1.0 if reduction == "sum" else over).to(dtype)
+
+
+def handed(g, loss: Tensor, slope: Tensor | None):
+    "What a kernel of rows returns for g, from a loss that still has its dimension 1."
+    if isinstance(g, Tensor): return slope
+    return loss.squeeze(1) if g is None else (loss.squeeze(1), slope)
 
 
 def per_row(g):
