@@ -13,7 +13,8 @@ from .fused import Fused, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale
 
 # %% auto #0
-__all__ = ['spec', 'binary_cross_entropy_with_logits', 'binary_cross_entropy', 'BCEWithLogitsLoss', 'BCELoss', 'claims']
+__all__ = ['log_sigmoid', 'spec', 'binary_cross_entropy_with_logits', 'binary_cross_entropy', 'BCEWithLogitsLoss', 'BCELoss',
+           'claims']
 
 # %% ../nbs/likelihood/bce.ipynb #c005
 def spec():
@@ -49,6 +50,9 @@ def _composition(x: Tensor, y: Tensor) -> Tensor:
     return _with_logits(x, y.to(x.dtype), None)
 
 
+log_sigmoid = torch.ops.aten.log_sigmoid_forward.output  # t -> log sigmoid(t), and e^-|t| beside it
+
+
 def _kernel(room, g, x: Tensor, y: Tensor):
     "Equation (6)."
     kind = wide(x[:0]).dtype
@@ -58,8 +62,8 @@ def _kernel(room, g, x: Tensor, y: Tensor):
     above = torch.ge(x, 0, out=room(x.shape, kind))  # 1 or 0
     w = torch.sub(above, y, out=room(x.shape, kind)).abs_()
     size, e = torch.abs(x, out=room(x.shape, kind)), room(x.shape, kind)
-    minus_log = room(x.shape, kind)  # -log(1 + e), and e itself, in one operation
-    torch.ops.aten.log_sigmoid_forward.output(size, output=minus_log, buffer=e)
+    minus_log = room(x.shape, kind)
+    log_sigmoid(size, output=minus_log, buffer=e)  # -log(1 + e), and e
     loss = None
     if not isinstance(g, Tensor):
         loss = size.mul_(w).sub_(minus_log)

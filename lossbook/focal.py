@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .arguments import can_read, check_number, check_range, constant, wide
-from .bce import _prepare
+from .bce import _prepare, log_sigmoid
 from .criterion import Criterion
 from .cross_entropy import INF, by_index, check_classes, exponentials, gap_of, is_class
 from .cross_entropy import neg_log, odds, prepare_rows, reduce_rows, row_fused, smooth
@@ -105,11 +105,11 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
     new = lambda: room(x.shape, kind)
     no = torch.sub(1, y, out=new())
     t = torch.mul(y, no, out=new())
-    if any(t.aminmax()): return None
+    if any(t.aminmax()): return None  # what is_hard asks, with `no` that is needed anyway
     sign = torch.sub(y, no, out=new())  # dt/dx
     torch.mul(sign, x, out=t)
     log_p, e = new(), new()
-    _log_sigmoid(t, output=log_p, buffer=e)
+    log_sigmoid(t, output=log_p, buffer=e)
     q = _minus_slope(t.new_ones(()).expand_as(t), t, e, grad_input=new())
     if g is not None:
         pull = _minus_slope(log_p, torch.neg(t, out=new() if sixteen else t), e, grad_input=e)
@@ -123,7 +123,6 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
     return loss if g is None else (loss, slope)
 
 
-_log_sigmoid = torch.ops.aten.log_sigmoid_forward.output
 _minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e) -> w sigmoid(-t)
 
 
