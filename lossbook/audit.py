@@ -19,7 +19,7 @@ import sympy as sp
 import torch
 
 from . import exact
-from .symbolic import Spec, rewrite_stable
+from .symbolic import Spec, rewrite_stable, typeset
 
 # %% auto #0
 __all__ = ['TIERS', 'KINDS', 'CHECKS', 'HARD', 'UNLIKELY', 'COLUMNS', 'ERRORS', 'STYLE', 'FAIL_ABOVE', 'Claim', 'Subject',
@@ -1332,7 +1332,7 @@ class Card:
     def rows(self) -> list:
         c = self.claim
         subject = make_subject(c)
-        tex = lambda e: f"${sp.latex(e)}$"
+        tex = lambda e: f"${typeset(e, room=42)}$"
         errors = "; ".join(f"{d}: {v:g} / {g:g}" for d, (v, g) in c.promise.items())
         symbols = "; ".join(
             f"${sp.latex(s)}$: {text}"

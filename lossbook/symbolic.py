@@ -3,6 +3,7 @@
 # %% ../nbs/foundations/symbolic.ipynb #c003
 from __future__ import annotations
 
+import re
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 # %% auto #0
-__all__ = ['IDENTITIES', 'sigmoid', 'softplus', 'NotProved', 'time_limit', 'prove_equal', 'rewrite_stable', 'Spec', 'Equation',
-           'expand_scores']
+__all__ = ['IDENTITIES', 'WIDTHS', 'sigmoid', 'softplus', 'NotProved', 'time_limit', 'prove_equal', 'rewrite_stable', 'Spec',
+           'typeset', 'Equation', 'expand_scores']
 
 # %% ../nbs/foundations/symbolic.ipynb #c005
 class sigmoid(sp.Function):
@@ -213,6 +214,57 @@ class Spec:
         return rf"$\displaystyle {self.latex()}$"
 
 
+# %% ../nbs/foundations/symbolic.ipynb #t002
+# Letters of roman type are narrow, an operator has space on both sides
+WIDTHS = {r"\left": 0, r"\right": 0, r"\operatorname": -2, r"\mathrm": 0, r"\log": 2.5, "+": 2, "-": 1.7, "=": 2, "(": 0.7, ")": 0.7}
+
+
+def _tokens(tex: str) -> list:
+    "Commands, spaces and single characters of TeX of sympy's kind."
+    return re.findall(r"\\[a-zA-Z]+|\\.|\s+|.", tex)
+
+
+def _width(tokens) -> float:
+    "How many letters these tokens are wide, up to the brace that closes them; indices are small."
+    total = 0.0
+    for token in tokens:
+        if token == "}": break
+        if token == "{": total += _width(tokens)
+        elif token == r"\frac": total += max(_width(tokens) for _ in range(2) if next(tokens))
+        elif token in ("^", "_"): total += 0.6 * (_width(tokens) if next(tokens) == "{" else 1)
+        elif not token.isspace(): total += WIDTHS.get(token, 1)
+    return total
+
+
+def typeset(expression, left: str = "", *, room: int = 50, order=None) -> str:
+    """TeX of an expression; a sum that is too wide for one line is broken between its terms.
+
+    Args:
+        expression: a sympy expression.
+        left: TeX for the left side of an equation; empty for none.
+        room: how many letters fit on a line; 50 is a column of text.
+        order: the order of the terms, as `sympy.latex` takes it.
+
+    Returns:
+        TeX for one mathematical environment, without dollar signs.
+    """
+    tokens, depth, terms = _tokens(sp.latex(expression, order=order)), 0, [""]
+    for token, after in zip(tokens, [*tokens[1:], ""]):
+        depth += (token in ("{", r"\left", r"\begin")) - (token in ("}", r"\right", r"\end"))
+        if depth == 0 and token == " " and after in ("+", "-"): terms.append("")
+        terms[-1] += token
+    size = lambda tex: _width(iter(_tokens(re.sub(r"(\\sum|\\prod)(_\{[^{}]*\})?(\^\{[^{}]*\})?", r"\1", tex))))
+    start = f"{left} = " if left else ""
+    lines = [start]
+    for term in terms:
+        if lines != [start] and size(lines[-1] + term) > room: lines.append("")
+        lines[-1] += term
+    if len(lines) == 1: return lines[0]
+    first = f"{left} &= {lines[0][len(start):]}" if left else f"&{lines[0]}"
+    return r"\begin{aligned}" + r" \\ &\quad{}".join([first, *lines[1:]]) + r"\end{aligned}"
+
+
+# %% ../nbs/foundations/symbolic.ipynb #t003
 class Equation:
     """A numbered display equation for a page.
 
@@ -228,11 +280,12 @@ class Equation:
         self.tag, self.left, self.order = tag, left, "none" if as_written else None
 
     def _repr_markdown_(self) -> str:
-        right = sp.latex(self.expression, order=self.order)
-        return f"$$\n{self.left} = {right} \\tag{{{self.tag}}}\n$$"
+        body = typeset(self.expression, self.left, order=self.order)
+        return f"$$\n{body} \\tag{{{self.tag}}}\n$$"
 
     def __repr__(self) -> str:
         return f"{self.left} = {self.expression}"
+
 
 # %% ../nbs/foundations/symbolic.ipynb #c033
 def expand_scores(expression, **sizes):
