@@ -11,7 +11,7 @@ from torch import Tensor
 from .arguments import can_read, check_floating, check_mask, check_number, check_range
 from .arguments import check_shape, check_tensor, constant, wide, working_dtypes
 from .criterion import Criterion
-from .fused import NARROW, Fused, handed, per_row, reduced
+from .fused import NARROW, Fused, handed, one_pass, per_row, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale
 from .stable import exp_difference
 
@@ -19,7 +19,7 @@ INF = float("inf")
 
 # %% auto #0
 __all__ = ['INF', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'kernel_sums', 'row_kernel',
-           'row_closed', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows', 'reduce_rows',
+           'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows', 'reduce_rows',
            'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
@@ -116,13 +116,18 @@ def _sum(e: Tensor) -> Tensor:
     return total
 
 
+def _seen(t: Tensor) -> bool:
+    "Whether t is seen to be True; a compiler sees no values."
+    return not torch.compiler.is_compiling() and bool(t)
+
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_log
 def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
     "-log p_t: log(1 + O / T), or m - s_t + log(O + T) where O is larger and nothing cancels."
     s, ahead = torch.log1p(others / own), own > others
-    if ahead.all(): return s
+    if _seen(ahead.all()): return s
     return torch.where(ahead, s, (m - score.double()) + torch.log(own + others))
 
-
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_dbl
 def kernel_sums(room, x: Tensor, index: Tensor):
     "Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64."
     at, m = index.unsqueeze(1), x.amax(1, keepdim=True).double()
@@ -131,18 +136,18 @@ def kernel_sums(room, x: Tensor, index: Tensor):
     return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_fit
-def _kernel_fit(x: Tensor, total: Tensor) -> Tensor:
-    "Where O + T is in range, and no e^s has lost digits that count beside it."
+def _kernel_fit(total: Tensor, least) -> Tensor:
+    "Where O + T is in range, and no e^s has lost digits that count beside it; least() is the smallest one."
     high = total < _MOST
     fits = high & (total >= 1)
-    return fits if fits.all() else high & ((total >= 1) | (x.amin(1, keepdim=True) > -87))
+    return fits if _seen(fits.all()) else fits | high & (least() > _LEAST)
 
 
 def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor:
     "Where float32 holds the share of a class, or all slopes are 0."
     share = share.abs()
     fits = (share < _MOST) & (share > _LEAST)
-    return fits if fits.all() else fits | (pull.abs() < 2.0**-150)
+    return fits if _seen(fits.all()) else fits | (pull.abs() < 2.0**-150)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
 def row_kernel(parts):
@@ -157,7 +162,7 @@ def row_kernel(parts):
     def rows(room, g, x, index, *numbers):
         at, e = index.unsqueeze(1), torch.exp(x, out=room.result(x, spare=False))
         own, others = e.gather(1, at).double(), _sum(e.scatter_(1, at, 0.0))
-        fits = _kernel_fit(x, own + others)
+        fits = _kernel_fit(own + others, lambda: x.amin(1, keepdim=True).exp())
         if not fits.any(): return in_double(room, g, x, index, *numbers)
         loss, share, pull = parts(own, others, _neg_log(own, others, x.gather(1, at), 0.0), *numbers)
         if g is not None:
@@ -181,31 +186,34 @@ def row_kernel(parts):
     return kernel
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_clos
-def row_closed(parts):
-    "The same for compiled code, from (3); kept are three numbers per row."
+def row_whole(parts):
+    "The same for `compiled`, of all rows in one pass; a row that is out of range gets NaN."
 
-    def value(x, index, keep, *numbers):
-        x = _filled(x, keep)
-        top, gap, others, own = odds(x, index)
-        found = parts(own, others, neg_log(top, gap, others, own), *numbers)
-        return found[0], x.amax(1, keepdim=True), *(t.unsqueeze(1).to(x.dtype) for t in found[1:])
+    def whole(g, x, index, keep, *numbers):
+        x, at = _filled(x, keep), index.unsqueeze(1)
+        score, e = x.gather(1, at), torch.exp(x)
+        own = torch.exp(score).double()
+        others = _sum(torch.where(is_class(x, index), 0.0, e))
+        fits = _kernel_fit(own + others, lambda: e.amin(1, keepdim=True))
+        loss, share, pull = parts(own, others, _neg_log(own, others, score, 0.0), *numbers)
+        slope = None
+        if g is not None:
+            share, pull = share * g, pull * g
+            fits = fits & _kernel_slopes_fit(share, pull)
+            slope = (e * share.float()).scatter(1, at, -pull.float())
+        return torch.where(fits, loss, float("nan")).squeeze(1), slope
 
-    def slope(g, x, index, keep, *rest):
-        e = exp_under(_filled(x, keep), rest[-3])
-        share, pull = ((g * t).to(x.dtype) for t in rest[-2:])
-        return torch.where(is_class(x, index), -pull, e * share)
-
-    return value, slope
+    return whole
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_ways
 def row_fused(composition, parts) -> Fused:
-    """A loss of scores and class numbers with its kernel and its closed form.
+    """A loss of scores and class numbers with its kernels.
 
     Args:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
     """
-    kernel, closed = row_kernel(parts), row_closed(parts)
-    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=4, closed=closed)
+    kernel, whole = row_kernel(parts), row_whole(parts)
+    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=4, whole=whole)
 
 
 _fused = row_fused(_composition, _parts)
@@ -257,7 +265,7 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     own = e.gather(1, best.unsqueeze(1)).double()
     others = _sum(e.scatter_(1, best.unsqueeze(1), 0.0))
     weights = _weights(room, dense, best)
-    fits = _kernel_fit(x, own + others)
+    fits = _kernel_fit(own + others, lambda: x.amin(1, keepdim=True).exp())
     loss = _soft_loss(x, weights, best, own, others, 0.0)
     if g is not None: fits &= _soft_kernel_slope(g, dense, weights, best, e, own, others)
     if not fits.all():
@@ -430,6 +438,7 @@ def by_index(loss: Fused, rows: Rows, factor: Tensor | None, reduction: str, nor
     return reduce_rows(each, rows, reduction, normalizer)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c051
+@one_pass
 def cross_entropy(
     logits: Tensor,
     target: Tensor,

@@ -13,7 +13,7 @@ from .bce import _prepare, log_sigmoid
 from .criterion import Criterion
 from .cross_entropy import INF, by_index, check_classes, exponentials, gap_of, is_class
 from .cross_entropy import neg_log, odds, prepare_rows, reduce_rows, row_fused, smooth
-from .fused import Fused, is_hard, power, reduced
+from .fused import Fused, in_float32, is_hard, one_pass, power, reduced
 from .reduction import fill_masked, reduce, scale
 from .stable import sigmoid, softplus
 
@@ -236,9 +236,7 @@ def _row_of(x: Tensor, index: Tensor, gamma: Tensor) -> Tensor:
 
 def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
     "(14), and for its gradient the pull of (5) shared among the others in proportion to e^s."
-    c = gamma * (2**29 + 1)
-    gamma = c - (c - gamma)  # rounded to float32, in steps that torch.compile can follow
-    p, q = own / (own + others), others / (own + others)
+    gamma, p, q = in_float32(gamma), own / (own + others), others / (own + others)
     factor = power(q, gamma)
     pull = (gamma * (p * s.clamp(max=_SURE)) + q) * factor
     return factor * s, torch.where(others > 0, pull / others, 0.0), pull
@@ -285,6 +283,7 @@ def _class_weight(rows, alpha, classes: int) -> Tensor | None:
     return alpha if rows.weight is None else alpha * rows.weight
 
 # %% ../nbs/imbalance/focal.ipynb #c074
+@one_pass
 def softmax_focal_loss(
     logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float | Tensor | None = None,
     weight: Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, update_wrapper
 from inspect import CO_VARARGS
+from types import FunctionType
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -13,12 +15,13 @@ from torch import Tensor
 from torch.library import custom_op
 
 from .arguments import DTYPES, constant, wide
+from .criterion import Criterion
 from .reduction import reduce
 
 
 # %% auto #0
 __all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused', 'is_compiled',
-           'reduced', 'handed', 'per_row', 'is_hard', 'all_hard', 'power', 'compiled']
+           'one_pass', 'reduced', 'handed', 'per_row', 'is_hard', 'all_hard', 'in_float32', 'power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -134,17 +137,19 @@ class Fused:
             in rest have the shape of x or of the losses (for dim = -1: also another last size).
         dtypes: dtypes of x that the kernel takes.
         times: how many times as large its pieces are as others.
-        closed: two functions for compiled code: value(x, *rest) -> losses, or (losses, *kept) with
-            a few numbers per row to keep, and slope(g, x, *rest, *kept) -> g times the derivative.
-            Without it, losses of rows take their kernel along as one operation.
+        closed: two functions for compiled code, if the loss is elementwise: value(x, *rest) ->
+            losses, and slope(g, x, *rest) -> g times the derivative. Losses of rows take their
+            kernel along as one operation.
+        whole: whole(g, x, *rest) -> losses of all rows and g times the gradient (None where g is
+            None), for `compiled`; like a kernel it may leave a loss that is not finite.
     """
 
-    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, times=1, closed=None):
+    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, times=1, closed=None, whole=None):
         self.compose, self.kernel, self.dim, self.dtypes = compose, kernel, dim, dtypes
-        self.times = times
+        self.times, self.whole = times, whole
         self.name = f"{kernel.__module__}.{kernel.__qualname__}"
         _known[self.name] = self
-        self.closed = None if closed is None else _closed_form(*closed, dim)
+        self.closed = None if closed is None else _closed_form(*closed)
 
     def __call__(self, x: Tensor, *rest, over: float | None = None) -> Tensor:
         "The losses, or their sum divided by `over`. Gradients flow to all that requires them."
@@ -152,12 +157,14 @@ class Fused:
         composed = x.dtype not in self.dtypes or not is_plain(x, *tensors) or not x.numel()
         if wanted and any(t.requires_grad for t in tensors): composed = True
         elif composed and is_compiled(self, x): return _in_graph(self, over, x, *rest)
-        if _seen is not None: _seen.add("composition" if composed else "kernel")
+        once = None if torch.compiler.is_compiling() else _once.get()
+        if once is not None: once.check(self, composed, x)
+        if _seen is not None: _seen.add("composition" if composed else "kernel" if once is None else "one pass")
         if composed:
             loss = self.compose(x, *rest)
             return loss if over is None else loss.sum() / over
         if wanted and x.requires_grad: return _Run.apply(self, over, x, *rest)
-        return self.losses(over, None, x, *rest)
+        return self.losses(over, False, x, *rest)[0]
 
     def parts(self, x, *rest):
         "The arguments of each piece, the index of the piece first."
@@ -179,10 +186,14 @@ class Fused:
         return t.movedim(1, -1) if self.dim == 1 and t.dim() == x.dim() > 2 else t
 
 # %% ../nbs/foundations/fused.ipynb #c015
-def _losses(self, over: float | None, slope: Tensor | None, x: Tensor, *rest) -> Tensor:
-    "The losses or their mean, piece by piece; the gradient, divided by over, into slope."
-    room, sums, out, to, g = Workspace(), [], None, None, None
-    if slope is not None: to, g = _flat(slope, x, self.dim), 1.0 if over is None else 1.0 / over
+def _losses(self, over: float | None, wanted: bool, x: Tensor, *rest) -> tuple:
+    "The losses or their mean, piece by piece, and the gradient, divided by over, if it is wanted."
+    once = _once.get()
+    if once is not None: return once.losses(self, over, wanted, x, *rest)
+    room, sums, out, slope, to, g = Workspace(), [], None, None, None, None
+    if wanted:
+        slope = torch.empty(x.shape, dtype=x.dtype)
+        to, g = _flat(slope, x, self.dim), 1.0 if over is None else 1.0 / over
     for i, part in self.parts(x, *rest):
         target = None if slope is None else to[i]
         got = self.kernel(room.again(target), g, *part)
@@ -196,8 +207,8 @@ def _losses(self, over: float | None, slope: Tensor | None, x: Tensor, *rest) ->
         if over is None:
             out = got[0].new_empty(self.shape(x)) if out is None else out
             self.rows(out, x)[i] = got[0]
-    if over is None: return out
-    return (torch.stack(sums).sum(dtype=torch.float64) / over).to(sums[0].dtype)
+    if over is not None: out = (torch.stack(sums).sum(dtype=torch.float64) / over).to(sums[0].dtype)
+    return out, slope
 
 
 def _gradient(self, g: Tensor, x: Tensor, *rest) -> Tensor:
@@ -248,11 +259,11 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, loss, over, x, *rest):
-        kept = torch.empty(x.shape, dtype=x.dtype) if x.dtype.itemsize > 2 else None
+        out, kept = loss.losses(over, x.dtype.itemsize > 2, x, *rest)
         ctx.loss, ctx.over = loss, over
         ctx.rest = [Tensor if isinstance(r, Tensor) else r for r in rest]
         ctx.save_for_backward(x, kept, *(r for r in rest if isinstance(r, Tensor)))
-        return loss.losses(over, kept, x, *rest)
+        return out
 
     @staticmethod
     def backward(ctx, g):
@@ -289,29 +300,21 @@ def is_compiled(loss: Fused, x: Tensor) -> bool:
     return loss.closed is not None or x.device.type == "cpu"
 
 
-def _closed_form(value, slope, dim):
-    "value(x, *rest) with slope as its derivative; kept are the arguments and what value asks for."
+def _closed_form(value, slope):
+    "value(x, *rest) with slope as its derivative; kept are the arguments."
 
     class Closed(torch.autograd.Function):
-        @staticmethod
-        def losses(x, *rest):
-            "The losses, and a list of what is to be kept."
-            got = value(x, *rest)
-            loss, *kept = got if isinstance(got, tuple) else (got,)
-            return loss, kept
+        losses = staticmethod(value)
 
         @staticmethod
         def forward(ctx, x, *rest):
-            loss, kept = Closed.losses(x, *rest)
-            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)), *kept)
-            ctx.rest, ctx.kept = tuple(r for r in rest if not isinstance(r, Tensor)), len(kept)
-            return loss
+            ctx.save_for_backward(x, *(r for r in rest if isinstance(r, Tensor)))
+            ctx.rest = tuple(r for r in rest if not isinstance(r, Tensor))
+            return value(x, *rest)
 
         @staticmethod
         def backward(ctx, g):
-            g, args = g if dim is None else g.unsqueeze(dim), ctx.saved_tensors
-            args, kept = args[:len(args) - ctx.kept], args[len(args) - ctx.kept:]
-            return slope(g, *args, *ctx.rest, *kept), *(None for _ in ctx.needs_input_grad[1:])
+            return slope(g, *ctx.saved_tensors, *ctx.rest), *(None for _ in ctx.needs_input_grad[1:])
 
     return Closed
 
@@ -320,7 +323,7 @@ def _in_graph(loss: Fused, over, x: Tensor, *rest):
     "The loss as it goes into a compiled graph."
     if loss.closed is not None:
         wanted = torch.is_grad_enabled() and x.requires_grad
-        out = loss.closed.apply(x, *rest) if wanted else loss.closed.losses(x, *rest)[0]
+        out = loss.closed.apply(x, *rest) if wanted else loss.closed.losses(x, *rest)
         return out if over is None else out.sum() / over
     tensors = [r for r in rest if not isinstance(r, float)] + [None, None]
     numbers, wanted = [r for r in rest if isinstance(r, float)] + [None], torch.is_grad_enabled()
@@ -335,10 +338,9 @@ OPERATION = "lossbook::rows" if __name__ == "lossbook.fused" else "lossbook::row
 def _rows_op(x: Tensor, a: Tensor | None, b: Tensor | None, number: float | None,
              over: float | None, wanted: bool, loss: str) -> tuple[Tensor, Tensor]:
     "Losses of rows, or their mean, and the gradient if it is wanted, as one operation of a graph."
-    x, slope = x.contiguous(), torch.empty(x.shape if wanted else (0,), dtype=x.dtype)
     with _autograd_again():  # for what goes to the composition
-        rest = _rest(a, b, number, loss)
-        return _known[loss].losses(over, slope if wanted else None, x, *rest), slope
+        out, slope = _known[loss].losses(over, wanted, x.contiguous(), *_rest(a, b, number, loss))
+        return out, x.new_empty(0) if slope is None else slope
 
 
 def _autograd_again():
@@ -371,6 +373,62 @@ def _hand_over(ctx, g, _):
 
 
 _rows_op.register_autograd(_hand_over, setup_context=_keep_slope)
+
+# %% ../nbs/foundations/fused.ipynb #once_code
+_once = ContextVar("once", default=None)
+_ONE_PASS = []
+
+
+def one_pass(loss):
+    "Decorator of a loss of rows: `compiled` may compute its value and gradient by one function."
+    _ONE_PASS.append(loss)
+    return loss
+
+
+class _NotServed(Exception):
+    "This call is to be compiled as a graph."
+
+
+class _Once:
+    "One call of a loss by the compiled function `whole` of its `Fused`."
+
+    def __init__(self, options: tuple): self.options, self.served = options, False
+
+    def check(self, loss: Fused, composed: bool, x: Tensor):
+        "Refuse what `whole` does not compute."
+        if composed or loss.whole is None or x.dtype.itemsize == 2: raise _NotServed
+        self.served = True
+
+    def losses(self, loss: Fused, over, wanted: bool, x: Tensor, *rest) -> tuple:
+        "As `Fused.losses`."
+        flat = [_flat(r, x, loss.dim) if isinstance(r, Tensor) else r for r in (x, *rest)]
+        numbers = tuple(r for r in rest if isinstance(r, float))
+        g = torch.tensor(1.0 if over is None else 1.0 / over, dtype=torch.float64) if wanted else None
+        with torch.no_grad():
+            out, slope = _compile_whole(loss, numbers, self.options)(g, *flat[:len(flat) - len(numbers)])
+            if not out.sum().isfinite(): _redo(loss, g, out, slope, flat)
+        out = out.view(loss.shape(x)) if over is None else out.sum() / over
+        return out, None if slope is None else slope.view(x.shape)
+
+
+def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
+    "Write over what is not finite what the kernel finds."
+    token = _once.set(None)
+    try:
+        x, bad = flat[0], ~out.isfinite()
+        some = [loss.by_example(t, x)[bad] if isinstance(t, Tensor) else t for t in flat]
+        out[bad], of = loss.losses(None, g is not None, *some)
+        if g is not None: loss.by_example(slope, x)[bad] = of.mul_(g)
+    finally: _once.reset(token)
+
+
+@lru_cache(maxsize=None)
+def _compile_whole(loss: Fused, numbers: tuple, options: tuple):
+    whole = loss.whole
+    def run(g, *tensors): return whole(g, *tensors, *numbers)
+    code = run.__code__.replace(co_name="one_pass")  # PyTorch counts what it has compiled by code object
+    own = FunctionType(code, run.__globals__, "one_pass", None, run.__closure__)
+    return torch.compile(own, fullgraph=True, **dict(options))
 
 # %% ../nbs/foundations/fused.ipynb #2de25e6b
 NARROW = (torch.float16, torch.bfloat16, torch.float32)  # of kernels that compute sums in float64
@@ -410,6 +468,12 @@ def all_hard(y: Tensor) -> bool:
     return all(is_hard(room.again(), flat[i]) for i in _pieces(flat, None))
 
 
+def in_float32(number: float) -> float:
+    "number rounded to float32, in steps that a compiler can follow."
+    c = number * (2**29 + 1)
+    return c - (c - number)
+
+
 def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
     """q ** gamma for q in [0, 1]; whole and half powers by products and a root.
 
@@ -432,13 +496,32 @@ def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
 def _compile(loss, options): return torch.compile(loss, fullgraph=True, **dict(options))
 
 
+def _kind(args, kwargs) -> tuple:
+    "What decides, of the arguments of a call, whether one pass serves it."
+    def of(a):
+        if not isinstance(a, Tensor): return type(a)
+        return type(a), a.dtype, a.device.type, a.dim(), a.requires_grad
+    tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+    now = torch.is_grad_enabled(), is_plain(*tensors)
+    return (*map(of, args), *((k, of(a)) for k, a in kwargs.items()), *now)
+
+
+def _in_one_pass(loss, options, args, kwargs):
+    once = _Once(options)
+    token = _once.set(once)
+    try: out = loss(*args, **kwargs)
+    finally: _once.reset(token)
+    if not once.served: raise _NotServed
+    return out
+
+
 def compiled(loss, **options):
     """The same loss through `torch.compile`: compiled at the first call, and for each new value of
-    an option such as gamma; without its checks of values.
+    an option such as gamma; values need not be checked.
 
     Args:
         loss: a loss function or module of this package, or any callable of tensors that can be
-            compiled without a break.
+            compiled without a break. A loss of rows becomes one function of value and gradient.
         options: keyword arguments of `torch.compile`, such as dynamic=True or mode="max-autotune".
 
     Returns:
@@ -454,8 +537,17 @@ def compiled(loss, **options):
     if not callable(loss):
         raise TypeError(f"loss: got {type(loss).__name__}, expected a function or a module")
 
+    how, graphs = tuple(sorted(options.items())), set()
+    function = loss.loss if type(loss).__bases__ == (Criterion,) else loss
+    serves = any(function is f for f in _ONE_PASS)
+
     def call(*args, **kwargs):
-        try: return _compile(loss, tuple(sorted(options.items())))(*args, **kwargs)
+        kind = _kind(args, kwargs) if serves else None
+        try:
+            if serves and kind not in graphs:
+                try: return _in_one_pass(loss, how, args, kwargs)
+                except _NotServed: graphs.add(kind)
+            return _compile(loss, how)(*args, **kwargs)
         except Exception as error:
             if type(error).__name__ != "InvalidCxxCompiler" and "C++ compiler" not in str(error): raise
             hint = "torch.compile needs a C++ compiler, such as g++, on this machine"

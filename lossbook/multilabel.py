@@ -10,11 +10,11 @@ from torch.nn.functional import pad
 from .arguments import can_read, check_floating, check_number, check_tensor, constant, wide
 from .arguments import working_dtypes
 from .criterion import Criterion
-from .fused import NARROW, Fused, all_hard, is_hard, per_row, reduced
+from .fused import NARROW, Fused, in_float32, is_hard, one_pass, per_row, reduced
 from .reduction import fill_masked
 from .stable import exp_difference, softplus
 from .two_sums import INF, Sets, check_rows, log1p_sum
-from .two_sums import no_sets, prepare_sets, reduce_sets, shifted
+from .two_sums import bool_or_soft, no_sets, prepare_sets, reduce_sets, shifted
 
 # %% auto #0
 __all__ = ['spec', 'multilabel_cross_entropy', 'sparse_multilabel_cross_entropy', 'MultilabelCrossEntropyLoss',
@@ -92,15 +92,9 @@ def _checked(threshold, dtype: torch.dtype) -> float:
     return constant(threshold)
 
 
-def _bool_or_soft(y: Tensor, dtype: torch.dtype) -> Tensor:
-    "Labels as `_dense` takes them."
-    hard = not y.is_floating_point() or (not y.requires_grad and can_read(y) and all_hard(y))
-    return y != 0 if hard else y.to(dtype)
-
-
 def _composition(x: Tensor, y: Tensor, threshold: float) -> Tensor:
     x = wide(x)
-    return _dense(x, _bool_or_soft(y, x.dtype), None, threshold)
+    return _dense(x, bool_or_soft(y, x.dtype), None, threshold)
 
 
 def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
@@ -120,10 +114,24 @@ def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
     slope = without.mul_(per_row(g) / (1 + N)).addcmul_(with_label, per_row(g) / (1 + P), value=-1)
     return slope if loss is None else (loss, slope)
 
+# %% ../nbs/sets/multilabel.ipynb #ml_whole
+def _whole(g, x: Tensor, y: Tensor, threshold: float):
+    "The same for `compiled`, in one pass; a row with a label that is not 0 or 1 gets NaN."
+    u, label = x.double() - in_float32(threshold), y != 0
+    e = torch.exp(torch.where(label, -u, u))
+    P = torch.where(label, e, 0.0).sum(1, keepdim=True)
+    N = torch.where(label, 0.0, e).sum(1, keepdim=True)
+    fits = P + N < 1e260
+    if y.dtype != torch.bool: fits = fits & (y == label).all(1, keepdim=True)
+    loss = torch.where(fits, torch.log1p(P) + torch.log1p(N), float("nan")).squeeze(1)
+    if g is None: return loss, None
+    return loss, (e * torch.where(label, -g / (1 + P), g / (1 + N))).to(x.dtype)
 
-_fused = Fused(_composition, _kernel, dim=-1, dtypes=NARROW, times=2)
+
+_fused = Fused(_composition, _kernel, dim=-1, dtypes=NARROW, times=2, whole=_whole)
 
 # %% ../nbs/sets/multilabel.ipynb #9212937a
+@one_pass
 def multilabel_cross_entropy(
     logits: Tensor,
     target: Tensor,
@@ -168,7 +176,7 @@ def multilabel_cross_entropy(
     """
     sets = prepare_sets(logits, target, weight, mask, reduction, normalizer, soft=True, as_given=True)
     if isinstance(threshold, Tensor) or sets.valid is not None:
-        y = _bool_or_soft(sets.y, sets.x.dtype)
+        y = bool_or_soft(sets.y, sets.x.dtype)
         loss = _dense(sets.x, y, sets.valid, threshold)
         return reduce_sets(loss, sets, weight, reduction, normalizer)
     how = {"reduction": reduction, "weight": weight, "normalizer": normalizer}

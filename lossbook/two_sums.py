@@ -28,7 +28,7 @@ INF = float("inf")
 
 # %% auto #0
 __all__ = ['INF', 'one_sum', 'two_sums', 'log1p_sum', 'Sets', 'check_labels', 'check_target', 'check_rows', 'prepare_sets',
-           'reduce_sets', 'no_sets', 'shifted']
+           'bool_or_soft', 'reduce_sets', 'no_sets', 'shifted']
 
 # %% ../nbs/sets/two_sums.ipynb #c039
 def _largest(v: Tensor, group: Tensor) -> Tensor:
@@ -191,25 +191,25 @@ def prepare_sets(
         weight, mask, reduction, normalizer: as the loss takes them.
         name: what the first argument is called.
         soft: keep a floating target in [0, 1] that is not all zeros and ones; else refuse it.
-        as_given: leave labels 0 and 1 in the dtype in which they came.
+        as_given: leave the target as it came; the loss looks at its values.
     """
     check_target(name, scores, target)
     valid = check_rows(name, scores, weight, mask, reduction, normalizer)
     compute, result = working_dtypes(scores)
     target = target if valid is None else torch.where(valid, target, torch.zeros_like(target))
-    if soft and target.is_floating_point():
-        hard = _is_hard(target)
-        y = target.to(compute) if not hard else target if as_given else target != 0
-        if not hard: check_range("target", y, 0, 1)
-    else:
-        y = check_labels(target)
-        y = target if as_given else y
+    if as_given: y = target
+    elif soft: y = bool_or_soft(target, compute)
+    else: y = check_labels(target)
     return Sets(fill_masked(scores, valid).to(compute), y, valid, result)
 
 
-def _is_hard(target: Tensor) -> bool:
-    "Whether a floating target is known to hold nothing but 0 and 1."
-    return not target.requires_grad and can_read(target) and all_hard(target)
+def bool_or_soft(target: Tensor, dtype: torch.dtype) -> Tensor:
+    "A target that is known to hold nothing but 0 and 1 as bool; any other in dtype; refuses values that are no labels."
+    if not target.is_floating_point(): return check_labels(target)
+    if not target.requires_grad and can_read(target) and all_hard(target): return target != 0
+    y = target.to(dtype)
+    check_range("target", y, 0, 1)
+    return y
 
 # %% ../nbs/sets/two_sums.ipynb #c068
 def reduce_sets(

@@ -233,6 +233,124 @@ def test_compiled_code_for_other_shapes_and_arguments(claim):
         torch.testing.assert_close(*results, rtol=4e-6, atol=1e-37)
 
 
+IN_ONE_PASS = {"cross_entropy", "softmax_focal_loss", "multilabel_cross_entropy"}
+once = each_claim(lambda c: c.name in IN_ONE_PASS)
+
+
+def taken(call, *args, **options):
+    "What a call gives, its gradient in the first argument, and the ways that it took."
+    leaf = args[0].clone().requires_grad_()
+    with fused.ways() as found: value = call(leaf, *args[1:], **options)
+    return value.detach(), torch.autograd.grad(value.sum(), leaf)[0], set(found)
+
+
+@once
+def test_compiled_serves_losses_of_rows_in_one_pass(claim):
+    "Functions and modules, every reduction, other sizes; what it cannot serve is compiled as a graph and takes no kernel."
+    module = claim.module(**claim.options)
+    for n, reduction in enumerate(("mean", "sum", "none")):
+        first, target = make_inputs(claim, 20 + n, dtype=torch.float32, seed=n)
+        options = {**claim.options, "reduction": reduction}
+        wanted = taken(claim.loss, first, target, **options)
+        got = taken(fused.compiled(claim.loss), first, target, **options)
+        assert got[2] == {"one pass"} and wanted[2] == {"kernel"}
+        torch.testing.assert_close(got[:2], wanted[:2], rtol=4e-6, atol=1e-37)
+    assert taken(fused.compiled(module), first, target)[2] == {"one pass"}
+    for kind in (torch.float64, torch.bfloat16):
+        call = fused.compiled(claim.loss, backend="eager")
+        for _ in range(2): assert "one pass" not in taken(call, first.to(kind), target, **claim.options)[2]
+
+
+@once
+def test_one_pass_keeps_the_promise(claim):
+    found = measure(subject_of(claim), "float32", loss=fused.compiled(claim.loss))
+    for what, allowed in zip(("value", "gradient"), claim.promise["float32"]):
+        for case, result in found[what].items():
+            assert result["worst"] <= allowed and not result["zeros"] and not result["broken"], (what, case, result)
+
+
+@once
+def test_one_pass_leaves_what_is_out_of_range_to_the_kernel(claim):
+    "Far and infinite scores beside others, in rows and in an image; the others get, bit by bit, what they get without them."
+    call, options = fused.compiled(claim.loss), {**claim.options, "reduction": "none"}
+    first, target = make_inputs(claim, 64, dtype=torch.float32)
+    spoilt = first.clone()
+    for row, score in ((5, 200.0), (9, float("inf")), (17, -float("inf")), (23, 3e38), (40, -100.0)): spoilt[row] = score
+    spoilt[31] -= 300
+    keep = torch.ones(64, dtype=torch.bool)
+    keep[[5, 9, 17, 23, 31, 40]] = False
+    clean, found, wanted = (taken(f, x, target, **options) for f, x in ((call, first), (call, spoilt), (claim.loss, spoilt)))
+    torch.testing.assert_close([t[keep] for t in found[:2]], [t[keep] for t in clean[:2]], rtol=0, atol=0)
+    torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
+    spoilt[[9, 17, 23]] = first[[9, 17, 23]]
+    means = [taken(f, spoilt, target, **claim.options)[:2] for f in (call, claim.loss)]
+    torch.testing.assert_close(*means, rtol=4e-6, atol=1e-37)
+    if of_sets(claim): return
+    images = [spoilt.view(4, 16, -1).movedim(-1, 1).contiguous(), target.view(4, 16)]
+    found, wanted = (taken(f, *images, **options) for f in (call, claim.loss))
+    assert found[2] == {"one pass"}
+    torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
+
+
+@once
+def test_one_pass_in_every_mode(claim):
+    "Second derivatives, transforms, a weight from above, no gradient at all."
+    first, target = make_inputs(claim, 6, dtype=torch.float32)
+    call = fused.compiled(claim.loss, backend="eager")
+    x = first.clone().requires_grad_()
+    for outer in (lambda v: v, lambda v: 3 * v**2):
+        results = []
+        for way in (call, claim.loss):
+            slope = torch.autograd.grad(outer(way(x, target, **claim.options)), x, create_graph=True)[0]
+            results.append((slope.detach(), torch.autograd.grad(slope.square().sum(), x)[0]))
+        torch.testing.assert_close(*results, rtol=2e-5, atol=1e-9)
+    torch.testing.assert_close(torch.func.grad(lambda z: call(z, target, **claim.options))(first),
+                               torch.func.grad(lambda z: claim.loss(z, target, **claim.options))(first), rtol=4e-6, atol=1e-37)
+    with torch.no_grad(): torch.testing.assert_close(call(x, target, **claim.options), claim.loss(x, target, **claim.options), rtol=4e-6, atol=0)
+    with torch.inference_mode(): assert call(first, target, **claim.options).isfinite()
+
+
+def test_one_pass_refuses_what_plain_code_refuses():
+    x, call = torch.zeros(3, 4), fused.compiled(cross_entropy)
+    with pytest.raises(ValueError, match="target: got the value 4"): call(x, torch.tensor([0, 4, 1]))
+    sets = fused.compiled(next(c for c in CLAIMS if c.name == "multilabel_cross_entropy").loss)
+    for bad in (torch.full((3, 4), 2.0), torch.full((3, 4), 2)):
+        with pytest.raises(ValueError, match="target: got the value 2"): sets(x, bad)
+
+
+def test_one_pass_of_many_gammas():
+    "Each has compiled code of its own: PyTorch's limit of eight forms of one function is not met."
+    first, target = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1])
+    call = fused.compiled(softmax_focal_loss, backend="eager")
+    for gamma in torch.linspace(0, 5, 11).tolist():
+        torch.testing.assert_close(call(first, target, gamma=gamma), softmax_focal_loss(first, target, gamma=gamma), rtol=4e-6, atol=0)
+
+
+def test_only_losses_of_rows_are_called_as_plain_code():
+    "A model that holds a loss is compiled whole."
+    class Model(torch.nn.Module):
+        loss = staticmethod(cross_entropy)
+        def forward(self, x, y):
+            seen.append(torch.compiler.is_compiling())
+            return self.loss(2 * x, y)
+    seen, x, y = [], torch.zeros(2, 3), torch.tensor([0, 1])
+    fused.compiled(Model(), backend="eager")(x, y)
+    assert seen and all(seen)
+
+
+def test_a_wrong_one_pass_is_seen(monkeypatch):
+    claim = next(c for c in CLAIMS if c.name == "cross_entropy")
+    loss = fused._known["lossbook.cross_entropy.row_kernel(_parts)"]
+    def wrong(*args, of=loss.whole):
+        value, slope = of(*args)
+        return value, None if slope is None else slope * (1 + 2e-6)
+    monkeypatch.setattr(loss, "whole", wrong)
+    fused._compile_whole.cache_clear()
+    found = measure(subject_of(claim), "float32", loss=fused.compiled(claim.loss, backend="eager"))
+    fused._compile_whole.cache_clear()
+    assert max(r["worst"] for r in found["gradient"].values()) > claim.promise["float32"][1]
+
+
 def test_a_wrong_kernel_is_seen(monkeypatch):
     "These tests bite: a kernel with the gradient of another label does not keep the promise."
     claim = next(c for c in CLAIMS if c.name == "binary_cross_entropy_with_logits")
