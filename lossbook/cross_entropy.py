@@ -107,8 +107,16 @@ def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tens
 _LEAST, _MOST = 2.0**-126, 2.0**127
 
 
-def _sum(e: Tensor) -> Tensor:
-    "The sums over dim 1, in float64; of a few classes by columns, where PyTorch's sum is slow."
+def _sum(room, e: Tensor) -> Tensor:
+    """The sums over dim 1, in float64; of a few classes by columns, where PyTorch's sum is slow.
+
+    Of some hundred classes in float32 two are added first: a sum into float64 is slow too.
+    """
+    half = e.shape[1] // 2
+    if e.dtype == torch.float32 and e.dim() == 2 and 128 <= half < 4096:
+        pairs = torch.add(e[:, :half], e[:, half:2 * half], out=room((e.shape[0], half), e.dtype))
+        last = e[:, 2 * half:].sum(1, keepdim=True, dtype=torch.float64)
+        return pairs.sum(1, keepdim=True, dtype=torch.float64) + last
     if e.shape[1] > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
     first, *rest = e.split(1, dim=1)
     total = first.double()
@@ -132,7 +140,7 @@ def kernel_sums(room, x: Tensor, index: Tensor):
     "Of each row: e^(s - m) with 0 at the right class, T and O of (3), -log p_t, and m; float64."
     at, m = index.unsqueeze(1), x.amax(1, keepdim=True).double()
     e = torch.sub(x, m, out=room(x.shape, torch.float64)).exp_()
-    own, others = e.gather(1, at), _sum(e.scatter_(1, at, 0.0))
+    own, others = e.gather(1, at), _sum(room, e.scatter_(1, at, 0.0))
     return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_fit
@@ -161,7 +169,7 @@ def row_kernel(parts):
 
     def rows(room, g, x, index, *numbers):
         at, e = index.unsqueeze(1), torch.exp(x, out=room.result(x, spare=False))
-        own, others = e.gather(1, at).double(), _sum(e.scatter_(1, at, 0.0))
+        own, others = e.gather(1, at).double(), _sum(room, e.scatter_(1, at, 0.0))
         fits = _kernel_fit(own + others, lambda: x.amin(1, keepdim=True).exp())
         if not fits.any(): return in_double(room, g, x, index, *numbers)
         loss, share, pull = parts(own, others, _neg_log(own, others, x.gather(1, at), 0.0), *numbers)
@@ -193,7 +201,7 @@ def row_whole(parts):
         x, at = _filled(x, keep), index.unsqueeze(1)
         score, e = x.gather(1, at), torch.exp(x)
         own = torch.exp(score).double()
-        others = _sum(torch.where(is_class(x, index), 0.0, e))
+        others = torch.where(is_class(x, index), 0.0, e).sum(1, keepdim=True, dtype=torch.float64)
         fits = _kernel_fit(own + others, lambda: e.amin(1, keepdim=True))
         loss, share, pull = parts(own, others, _neg_log(own, others, score, 0.0), *numbers)
         slope = None
@@ -263,7 +271,7 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     x, best = room.copy(x, torch.float32), x.argmax(1)
     e = torch.exp(x, out=room.result(x, spare=False))
     own = e.gather(1, best.unsqueeze(1)).double()
-    others = _sum(e.scatter_(1, best.unsqueeze(1), 0.0))
+    others = _sum(room, e.scatter_(1, best.unsqueeze(1), 0.0))
     weights = _weights(room, dense, best)
     fits = _kernel_fit(own + others, lambda: x.amin(1, keepdim=True).exp())
     loss = _soft_loss(x, weights, best, own, others, 0.0)

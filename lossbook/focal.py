@@ -41,7 +41,7 @@ def spec():
         link="https://arxiv.org/abs/1708.02002",
     )
 
-
+# %% ../nbs/imbalance/focal.ipynb #c005_1
 def softmax_spec():
     "Focal loss of scores s[1..n] with the right class t, as a `Spec`."
     import sympy as sp
@@ -125,7 +125,7 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
 
 _minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e) -> w sigmoid(-t)
 
-
+# %% ../nbs/imbalance/focal.ipynb #18051d_1
 def _both_sides(x: Tensor, y: Tensor, for_1: float, for_0: float):
     "For t = x and t = -x: sigmoid(-t), softplus(-t), sigmoid(t), and the weight."
     y, e = y.to(x.dtype), torch.exp(-x.abs())
@@ -146,7 +146,7 @@ def _closed_slope(g, x, y, gamma, for_1, for_0):
                for q, s, p, w in _both_sides(x, y, for_1, for_0))
     return g * (no - yes)
 
-
+# %% ../nbs/imbalance/focal.ipynb #18051d_2
 _fused = Fused(_composition, _kernel, times=2, closed=(_closed_value, _closed_slope))
 
 # %% ../nbs/imbalance/focal.ipynb #c066
@@ -223,7 +223,7 @@ def _far_log(x: Tensor, right: Tensor, far: Tensor) -> Tensor:
     rest = torch.where(far, torch.where(right, -INF, x), 0.0)
     return torch.where(far & right, x, 0.0).sum(1) - torch.logsumexp(rest, 1)
 
-
+# %% ../nbs/imbalance/focal.ipynb #c069_1
 def _row_composition(x: Tensor, index: Tensor, keep: Tensor | None, gamma: float) -> Tensor:
     x = wide(x)
     g = torch.full((), gamma, dtype=x.dtype, device=x.device).double()
@@ -233,9 +233,9 @@ def _row_composition(x: Tensor, index: Tensor, keep: Tensor | None, gamma: float
 def _row_of(x: Tensor, index: Tensor, gamma: Tensor) -> Tensor:
     return _row(x, is_class(x, index), *odds(x, index), gamma)
 
-
+# %% ../nbs/imbalance/focal.ipynb #c069_2
 def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
-    "(14), and for its gradient the pull of (5) shared among the others in proportion to e^s."
+    "(8), and for its gradient the pull of (5) shared among the others in proportion to e^s."
     gamma, p, q = in_float32(gamma), own / (own + others), others / (own + others)
     factor = power(q, gamma)
     pull = (gamma * (p * s.clamp(max=_SURE)) + q) * factor
@@ -243,7 +243,6 @@ def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
 
 
 _row_fused = row_fused(_row_composition, _row_parts)
-
 
 # %% ../nbs/imbalance/focal.ipynb #c072
 def _rows_soft(x: Tensor, dense: Tensor, gamma: float) -> Tensor:
@@ -273,7 +272,7 @@ def _rows_mixed(x: Tensor, dense: Tensor, gamma: Tensor) -> Tensor:
     rest = scale(torch.where(on_top, 0.0, torch.where(wrong, s, rest)), dense).sum(1)
     return rest + scale(first, dense.gather(1, best).squeeze(1))
 
-
+# %% ../nbs/imbalance/focal.ipynb #c072_1
 def _class_weight(rows, alpha, classes: int) -> Tensor | None:
     "alpha times weight, one number per class, or None."
     if alpha is None: return rows.weight
@@ -321,7 +320,7 @@ def softmax_focal_loss(
 
     Source:
         T.-Y. Lin and others, Focal loss for dense object detection (2017), arXiv 1708.02002;
-        equation (14) of the chapter.
+        equation (8) of the chapter.
     """
     check_number("gamma", gamma, 0)
     shared = ignore_index, label_smoothing, mask, reduction, normalizer
@@ -353,7 +352,7 @@ def calibrate(probs: Tensor, gamma: float = 2.0, alpha: float | None = None) -> 
         TypeError: probs is not a tensor, or gamma or alpha is not a number; in PyTorch's words.
 
     Source:
-        Equation (11) of the chapter.
+        Equation (6) of the chapter.
     """
 
     def pull(p):
@@ -363,7 +362,7 @@ def calibrate(probs: Tensor, gamma: float = 2.0, alpha: float | None = None) -> 
     yes, no = for_0 * pull(1 - probs), for_1 * pull(probs)
     return yes / (yes + no)
 
-
+# %% ../nbs/imbalance/focal.ipynb #c077_1
 class SigmoidFocalLoss(Criterion, loss=sigmoid_focal_loss): ...
 
 
