@@ -235,7 +235,7 @@ def _row_of(x: Tensor, index: Tensor, gamma: Tensor) -> Tensor:
 
 # %% ../nbs/imbalance/focal.ipynb #c069_2
 def _row_parts(own: Tensor, others: Tensor, s: Tensor, gamma: float):
-    "(8), and for its gradient the pull of (5) shared among the others in proportion to e^s."
+    "(6), and for its gradient the pull of (5) shared among the others in proportion to e^s."
     gamma, p, q = in_float32(gamma), own / (own + others), others / (own + others)
     factor = power(q, gamma)
     pull = (gamma * (p * s.clamp(max=_SURE)) + q) * factor
@@ -320,7 +320,7 @@ def softmax_focal_loss(
 
     Source:
         T.-Y. Lin and others, Focal loss for dense object detection (2017), arXiv 1708.02002;
-        equation (8) of the chapter.
+        equation (6) of the chapter.
     """
     check_number("gamma", gamma, 0)
     shared = ignore_index, label_smoothing, mask, reduction, normalizer
@@ -352,7 +352,7 @@ def calibrate(probs: Tensor, gamma: float = 2.0, alpha: float | None = None) -> 
         TypeError: probs is not a tensor, or gamma or alpha is not a number; in PyTorch's words.
 
     Source:
-        Equation (6) of the chapter.
+        Equation (7) of the chapter.
     """
 
     def pull(p):

@@ -542,6 +542,7 @@ def compiled(loss, **options):
     serves = any(function is f for f in _ONE_PASS)
 
     def call(*args, **kwargs):
+        if torch.compiler.is_compiling(): return loss(*args, **kwargs)  # a part of a larger graph
         kind = _kind(args, kwargs) if serves else None
         try:
             if serves and kind not in graphs:

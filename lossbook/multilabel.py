@@ -58,7 +58,7 @@ def _powers(u: Tensor, m: Tensor, rest: Tensor | None) -> Tensor:
 
 # %% ../nbs/sets/multilabel.ipynb #c067
 def _side(u: Tensor, rest: Tensor | None, w: Tensor | None = None) -> Tensor:
-    """Equation (6) over the last dimension, in float64; w in [0, 1], None for 1.
+    """Equation (5) over the last dimension, in float64; w in [0, 1], None for 1.
 
     A class at -inf is not there. One at inf makes the result inf; with w = 0 it adds nothing.
     """

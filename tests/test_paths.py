@@ -338,6 +338,16 @@ def test_only_losses_of_rows_are_called_as_plain_code():
     assert seen and all(seen)
 
 
+@once
+def test_compiled_inside_a_compiled_function(claim):
+    "It is a part of that graph, without a break."
+    first, target = make_inputs(claim, 6, dtype=torch.float32)
+    call = fused.compiled(claim.loss)
+    whole = torch.compile(lambda z: 2 * call(2 * z, target, **claim.options), fullgraph=True, backend="aot_eager")
+    wanted, got = (taken(f, first)[:2] for f in (lambda z: 2 * claim.loss(2 * z, target, **claim.options), whole))
+    torch.testing.assert_close(got, wanted, rtol=4e-6, atol=1e-37)
+
+
 def test_a_wrong_one_pass_is_seen(monkeypatch):
     claim = next(c for c in CLAIMS if c.name == "cross_entropy")
     loss = fused._known["lossbook.cross_entropy.row_kernel(_parts)"]
