@@ -45,7 +45,7 @@ _seen = None
 
 @contextmanager
 def ways():
-    "Inside this context the set that it gives collects the ways that losses take, kernel or composition."
+    "Inside this context the set that it gives collects the ways that losses take: kernel, composition or one pass."
     global _seen
     before, _seen = _seen, set()
     try: yield _seen
