@@ -7,6 +7,7 @@ import ctypes
 import gc
 import importlib
 import json
+import math
 import os
 import random
 import statistics
@@ -743,7 +744,7 @@ def run_work(
         "key": work.key, "title": work.title, "loss": work.loss.__name__, "shape": list(shape),
         "native": work.native, "goals": list(work.goals), "own size": size is None,
         "steady": steady, "order": orders, "absent": absent, "contenders": rows,
-        "floor": None if copy is None else floor(work, logits, copy, units),
+        "copy": copy, "floor": None if copy is None else floor(work, logits, copy, units),
     }
 
 # %% ../nbs/evidence/speed.ipynb #c069
@@ -773,8 +774,12 @@ def bench(
         for size in sizes:
             done.append(run_work(work, size, device=device, compile=compile, functions=functions,
                                  units=units, progress=progress, **how))
+            units = {name: min(cost, units[name]) for name, cost in unit_costs(device).items()}
         if compile:
             torch._dynamo.reset()
+    of = {work.key: work for work in works or WORKS}
+    for row in done:  # with the fastest that was seen beside any of them
+        if row["floor"]: row["floor"] = floor(of[row["key"]], math.prod(row["shape"]), row["copy"], units)
     return {
         "works": done, "units": units, "device": device, "threads": torch.get_num_threads(),
         "dtype": "float32",
