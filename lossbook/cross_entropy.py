@@ -157,6 +157,16 @@ def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor:
     fits = (share < _MOST) & (share > _LEAST)
     return fits if _seen(fits.all()) else fits | (pull.abs() < 2.0**-150)
 
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_range
+def _in_range(parts, g, sums, least, numbers) -> tuple:
+    "Of rows with T, O and s_t: which are in range, the loss, and g times the share and the pull."
+    own, others, score = sums
+    fits = _kernel_fit(own + others, least)
+    loss, share, pull = parts(own, others, _neg_log(own, others, score, 0.0), *numbers)
+    if g is None: return fits, loss, share, pull
+    share, pull = share * per_row(g), pull * per_row(g)
+    return fits & _kernel_slopes_fit(share, pull), loss, share, pull
+
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
 def row_kernel(parts):
     """A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later.
@@ -170,13 +180,10 @@ def row_kernel(parts):
     def rows(room, g, x, index, *numbers):
         at, e = index.unsqueeze(1), torch.exp(x, out=room.result(x, spare=False))
         own, others = e.gather(1, at).double(), _sum(room, e.scatter_(1, at, 0.0))
-        fits = _kernel_fit(own + others, lambda: x.amin(1, keepdim=True).exp())
+        sums = own, others, x.gather(1, at)
+        fits, loss, share, pull = _in_range(parts, g, sums, lambda: x.amin(1, keepdim=True).exp(), numbers)
         if not fits.any(): return in_double(room, g, x, index, *numbers)
-        loss, share, pull = parts(own, others, _neg_log(own, others, x.gather(1, at), 0.0), *numbers)
-        if g is not None:
-            share, pull = share * per_row(g), pull * per_row(g)
-            fits &= _kernel_slopes_fit(share, pull)
-            e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
+        if g is not None: e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
         if not fits.all():
             double, slope = in_double(room, g, x, index, *numbers)
             loss = torch.where(fits, loss, double)
@@ -200,16 +207,11 @@ def row_whole(parts):
     def whole(g, x, index, keep, *numbers):
         x, at = _filled(x, keep), index.unsqueeze(1)
         score, e = x.gather(1, at), torch.exp(x)
-        own = torch.exp(score).double()
         others = torch.where(is_class(x, index), 0.0, e).sum(1, keepdim=True, dtype=torch.float64)
-        fits = _kernel_fit(own + others, lambda: e.amin(1, keepdim=True))
-        loss, share, pull = parts(own, others, _neg_log(own, others, score, 0.0), *numbers)
-        slope = None
-        if g is not None:
-            share, pull = share * g, pull * g
-            fits = fits & _kernel_slopes_fit(share, pull)
-            slope = (e * share.float()).scatter(1, at, -pull.float())
-        return torch.where(fits, loss, float("nan")).squeeze(1), slope
+        sums = torch.exp(score).double(), others, score
+        fits, loss, share, pull = _in_range(parts, g, sums, lambda: e.amin(1, keepdim=True), numbers)
+        loss = torch.where(fits, loss, float("nan")).squeeze(1)
+        return loss, None if g is None else (e * share.float()).scatter(1, at, -pull.float())
 
     return whole
 

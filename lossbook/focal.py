@@ -13,8 +13,8 @@ from .bce import _prepare, log_sigmoid
 from .criterion import Criterion
 from .cross_entropy import INF, by_index, check_classes, exponentials, gap_of, is_class
 from .cross_entropy import neg_log, odds, prepare_rows, reduce_rows, row_fused, smooth
-from .fused import Fused, in_float32, is_hard, one_pass, power, reduced
-from .reduction import fill_masked, reduce, scale
+from .fused import Fused, in_float32, one_pass, power, reduced
+from .reduction import fill_masked, scale
 from .stable import sigmoid, softplus
 
 # %% auto #0

@@ -422,7 +422,7 @@ def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
     finally: _once.reset(token)
 
 
-@lru_cache(maxsize=None)
+@lru_cache(maxsize=128)  # each gamma has its own
 def _compile_whole(loss: Fused, numbers: tuple, options: tuple):
     whole = loss.whole
     def run(g, *tensors): return whole(g, *tensors, *numbers)

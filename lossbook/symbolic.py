@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 # %% auto #0
-__all__ = ['IDENTITIES', 'WIDTHS', 'sigmoid', 'softplus', 'NotProved', 'time_limit', 'prove_equal', 'rewrite_stable', 'Spec',
-           'typeset', 'Equation', 'expand_scores']
+__all__ = ['IDENTITIES', 'sigmoid', 'softplus', 'NotProved', 'time_limit', 'prove_equal', 'rewrite_stable', 'Spec', 'typeset',
+           'Equation', 'expand_scores']
 
 # %% ../nbs/foundations/symbolic.ipynb #c005
 class sigmoid(sp.Function):
@@ -216,7 +216,7 @@ class Spec:
 
 # %% ../nbs/foundations/symbolic.ipynb #t002
 # Letters of roman type are narrow, an operator has space on both sides
-WIDTHS = {r"\left": 0, r"\right": 0, r"\operatorname": -2, r"\mathrm": 0, r"\log": 2.5, "+": 2, "-": 1.7, "=": 2, "(": 0.7, ")": 0.7}
+_WIDTHS = {r"\left": 0, r"\right": 0, r"\operatorname": -2, r"\mathrm": 0, r"\log": 2.5, "+": 2, "-": 1.7, "=": 2, "(": 0.7, ")": 0.7}
 
 
 def _tokens(tex: str) -> list:
@@ -232,7 +232,7 @@ def _width(tokens) -> float:
         if token == "{": total += _width(tokens)
         elif token == r"\frac": total += max(_width(tokens) for _ in range(2) if next(tokens))
         elif token in ("^", "_"): total += 0.6 * (_width(tokens) if next(tokens) == "{" else 1)
-        elif not token.isspace(): total += WIDTHS.get(token, 1)
+        elif not token.isspace(): total += _WIDTHS.get(token, 1)
     return total
 
 
