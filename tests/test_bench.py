@@ -264,6 +264,15 @@ def test_goals(ratio, saved, kept, reached):
     assert verdicts(made_up(ratio, saved, kept, own=False)) == []
 
 
+def test_the_floor_is_of_the_fastest_functions_seen(monkeypatch):
+    "They are measured beside each work; all floors use the least of all."
+    costs = iter([{"exp": 3.0, "log1p": 4.0}, {"exp": 5.0, "log1p": 2.0}, {"exp": 6.0, "log1p": 7.0}])
+    monkeypatch.setattr(bench, "unit_costs", lambda device: next(costs))
+    report = bench.bench([WORK["bce"], WORK["cross-entropy"]], sizes=(SIZE,), repeats=2, fresh_too=False, memory_too=False, only=("lossbook", "native", "copy"))
+    assert report["units"] == {"exp": 3.0, "log1p": 2.0}
+    assert [w["floor"]["functions"] for w in report["works"]] == [SIZE * 5.0, SIZE * 3.0]
+
+
 def test_floor():
     assert floor(WORK["cross-entropy"], 4, 8.0, {"exp": 10.0, "log1p": 1.0}) == {"bytes": 12, "functions": 40, "seconds": 40}
     assert floor(WORK["bce"], 4, 8.0, {}) == {"bytes": 20, "functions": None, "seconds": 20}

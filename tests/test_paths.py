@@ -120,7 +120,7 @@ def rows_at(scale: float, C: int) -> tuple:
     return x, torch.randint(0, C - 1, (2000,), generator=generator) if C > 2 else torch.zeros(2000, dtype=torch.int64)
 
 
-@pytest.mark.parametrize("C", [2, 3, 50, 300])
+@pytest.mark.parametrize("C", [2, 3, 50, 300, 301])
 @pytest.mark.parametrize("scale", [1.0, 60.0, 88.0, 100.0, 600.0, 1e4, 3e38])
 def test_kernels_of_rows_at_any_scale(scale, C):
     "In float32, and where that ends; against the composition in float64, whose errors do not count here."
@@ -290,6 +290,29 @@ def test_one_pass_leaves_what_is_out_of_range_to_the_kernel(claim):
     found, wanted = (taken(f, *images, **options) for f in (call, claim.loss))
     assert found[2] == {"one pass"}
     torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
+
+
+def test_one_pass_of_sets_beyond_its_range():
+    "Scores around 700, whose sums float64 holds and whose reciprocals it does not, times a small weight."
+    claim = next(c for c in CLAIMS if c.name == "multilabel_cross_entropy")
+    first, target = make_inputs(claim, 32, dtype=torch.float32)
+    first = 700 + first.clamp(-5, 5)
+    got, wanted = (taken(f, first, target, normalizer=1e20)[:2] for f in (fused.compiled(claim.loss), claim.loss))
+    torch.testing.assert_close(got, wanted, rtol=4e-6, atol=0)
+    assert (wanted[1] != 0).any(1).all()
+
+
+@pytest.mark.parametrize("more", [{"mask": True}, {"threshold": torch.tensor(0.5)}])
+def test_what_no_kernel_computes_is_compiled_as_a_graph(more):
+    graphs, x = [], torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+    claim = next(c for c in CLAIMS if c.name == "multilabel_cross_entropy")
+    more = {"mask": x > -5} if "mask" in more else more
+    call = fused.compiled(claim.loss, backend=backend)
+    for _ in range(2): torch.testing.assert_close(call(x, x > 0, **more), claim.loss(x, x > 0, **more))
+    assert len(graphs) == 1
 
 
 @once
