@@ -228,6 +228,27 @@ def test_smalldocs_captions_and_names(finished):
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("own, captions", [("", 1), ("<figcaption>Table 1: Of `n`.</figcaption>", 0), ('<p class="lb-caption">Of n.</p>', 0)], ids=["none", "Quarto's", "there"])
+def test_a_table_of_markdown_gets_its_caption(finished, own, captions, times):
+    "Once, and not where the renderer has set it."
+    cell = code_cell("#| label: tbl-x\n#| tbl-cap: Of `n` < 3, with $a_1$.\nMarkdown(text)")
+    table = f'<div id="tbl-x" class="cell">{own}<table class="t"><tbody><tr><td>1</td></tr></tbody></table></div></main>'
+    text = finished(SMALLDOCS.replace("</main>", table), times=times, notebook=[cell])
+    assert text.count('Of <code>n</code> &lt; 3, with <span class="math inline">\\(a_1\\)</span>.</p><div class="lb-scroll"') == captions
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_caption_is_on_its_page(site, page):
+    notebook = (ROOT / page).with_suffix(".ipynb")
+    if not notebook.is_file(): return  # a page of source code
+    plain = lambda text: re.sub(r"\W+", "", re.sub(r"<[^>]+>", "", html.unescape(text)))
+    words = plain((site / page).read_text(encoding="utf-8"))
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        for caption in re.findall(r"^#\| (?:fig|tbl)-cap: (.+)$", "".join(cell["source"]), re.M):
+            assert plain(re.split(r"[$`*[]", caption)[0])[:60] in words, caption
+
+
+@pytest.mark.parametrize("times", [1, 2])
 def test_paper_gets_the_addresses_that_the_words_hide(finished, times):
     links = '<p><a href="https://a.example/?x=1&amp;y=2">A paper</a> <a class="uri" href="https://b.example/">https://b.example/</a> <a href="c.html">c</a></p><table'
     text = finished(SMALLDOCS.replace('<header id', links.removesuffix("<table") + "<header id"), times=times)

@@ -272,6 +272,18 @@ def captions(main):
     return re.sub(r"(<(?:fig)?caption\b[^>]*>)(.*?)(</(?:fig)?caption>)", tex, main, flags=re.S)
 
 
+def table_captions(main, notebook):
+    "The captions that smalldocs leaves out: those of tables that a cell gives as Markdown."
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        options = dict(re.findall(r"^#\| (label|tbl-cap): (.+)$", "".join(cell["source"]), re.M))
+        if cell["cell_type"] != "code" or "tbl-cap" not in options or "label" not in options: continue
+        found = re.search(rf'<div id="{re.escape(options["label"])}"(.*?)<table\b[^>]*>', main, re.S)
+        if not found or re.search(r'<(?:fig)?caption\b|class="lb-caption"', found[1] + main[found.end():].partition("</table>")[0]): continue
+        words = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(options["tbl-cap"], quote=False))
+        main = main[:found.end()] + f"<caption>{words}</caption>" + main[found.end():]
+    return main
+
+
 def tables(main):
     def box(m):
         if m[1]: return m[0]
@@ -440,8 +452,10 @@ def finish(page, folder, out, colours, mathjax, file=None):
     if not re.search(r"<html\b[^>]*\blang=", page): page = re.sub(r"<html\b", '<html lang="en"', page, count=1)
     found = MAIN.search(page)
     if not found: raise SystemExit("finish_site: a page has no <main>")
-    main = addresses(tables(captions(figures(found[0], folder, out, colours))))
-    if notebook := file and notebook_of(file, out):
+    notebook = file and notebook_of(file, out)
+    main = table_captions(found[0], notebook) if notebook else found[0]
+    main = addresses(tables(captions(figures(main, folder, out, colours))))
+    if notebook:
         main = fold_code(main, notebook)
         title = TITLE.search(main)
         if not title: raise SystemExit(f"finish_site: {file.relative_to(out)} has no title")
