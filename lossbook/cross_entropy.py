@@ -18,9 +18,9 @@ from .stable import exp_difference
 INF = float("inf")
 
 # %% auto #0
-__all__ = ['INF', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'kernel_sums', 'row_kernel',
-           'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows', 'reduce_rows',
-           'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
+__all__ = ['INF', 'LANES', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'kernel_sums',
+           'row_kernel', 'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows',
+           'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
 def spec():
@@ -110,30 +110,27 @@ _LEAST, _MOST = 2.0**-126, 2.0**127
 def _sum(room, e: Tensor) -> Tensor:
     """The sums over dim 1, in float64; of a few classes by columns, where PyTorch's sum is slow.
 
-    Of some hundred classes in float32 two are added first: a sum into float64 is slow too.
+    A sum of float32 into float64 is slow too: of some hundred classes eight are added first.
     """
-    half = e.shape[1] // 2
-    if e.dtype == torch.float32 and e.dim() == 2 and 128 <= half < 4096:
-        pairs = torch.add(e[:, :half], e[:, half:2 * half], out=room((e.shape[0], half), e.dtype))
-        last = e[:, 2 * half:].sum(1, keepdim=True, dtype=torch.float64)
-        return pairs.sum(1, keepdim=True, dtype=torch.float64) + last
-    if e.shape[1] > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
+    size, n = e.shape[1], e.shape[1] // 8
+    if e.dtype == torch.float32 and e.dim() == 2 and size >= 256:
+        eights = torch.sum(e[:, :8 * n].unflatten(1, (8, n)), 1, out=room((e.shape[0], n), e.dtype))
+        total = eights.sum(1, keepdim=True, dtype=torch.float64)
+        return total if 8 * n == size else total + e[:, 8 * n:].sum(1, keepdim=True, dtype=torch.float64)
+    if size > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
     first, *rest = e.split(1, dim=1)
     total = first.double()
     for column in rest: total = total + column
     return total
 
 
-def _seen(t: Tensor) -> bool:
-    "Whether t is seen to be True; a compiler sees no values."
-    return not torch.compiler.is_compiling() and bool(t)
-
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_log
 def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
     "-log p_t: log(1 + O / T), or m - s_t + log(O + T) where O is larger and nothing cancels."
     s, ahead = torch.log1p(others / own), own > others
-    if _seen(ahead.all()): return s
+    if not torch.compiler.is_compiling() and ahead.all(): return s  # a compiler sees no values
     return torch.where(ahead, s, (m - score.double()) + torch.log(own + others))
+
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_dbl
 def kernel_sums(room, x: Tensor, index: Tensor):
@@ -144,28 +141,38 @@ def kernel_sums(room, x: Tensor, index: Tensor):
     return e, own, others, _neg_log(own, others, x.gather(1, at), m), m
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_fit
-def _kernel_fit(total: Tensor, least) -> Tensor:
-    "Where O + T is in range, and no e^s has lost digits that count beside it; least() is the smallest one."
-    high = total < _MOST
-    fits = high & (total >= 1)
-    return fits if _seen(fits.all()) else fits | high & (least() > _LEAST)
+def _all_between(t: Tensor, low: float, high: float) -> bool:
+    "Whether all of t are; NaN is not."
+    least, most = t.aminmax()
+    return low <= least.item() and most.item() < high
 
 
-def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor:
-    "Where float32 holds the share of a class, or all slopes are 0."
+def _kernel_fit(total: Tensor, least) -> Tensor | None:
+    "Where O + T is in range, and no e^s has lost digits that count beside it; None: everywhere. least() is the smallest one."
+    if _all_between(total, 1, _MOST): return None
+    return (total < _MOST) & ((total >= 1) | (least() > _LEAST))
+
+
+def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor | None:
+    "Where float32 holds the share of a class, or all slopes are 0; None: everywhere."
     share = share.abs()
-    fits = (share < _MOST) & (share > _LEAST)
-    return fits if _seen(fits.all()) else fits | (pull.abs() < 2.0**-150)
+    if _all_between(share, 2 * _LEAST, _MOST): return None
+    return (share < _MOST) & (share > _LEAST) | (pull.abs() < 2.0**-150)
+
+
+def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a & b
+
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_range
 def _in_range(parts, g, sums, least, numbers) -> tuple:
-    "Of rows with T, O and s_t: which are in range, the loss, and g times the share and the pull."
+    "Of rows with T, O and s_t: which are in range (None: all), the loss, and g times the share and the pull."
     own, others, score = sums
     fits = _kernel_fit(own + others, least)
     loss, share, pull = parts(own, others, _neg_log(own, others, score, 0.0), *numbers)
     if g is None: return fits, loss, share, pull
     share, pull = share * per_row(g), pull * per_row(g)
-    return fits & _kernel_slopes_fit(share, pull), loss, share, pull
+    return _both(fits, _kernel_slopes_fit(share, pull)), loss, share, pull
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
 def row_kernel(parts):
@@ -182,9 +189,9 @@ def row_kernel(parts):
         own, others = e.gather(1, at).double(), _sum(room, e.scatter_(1, at, 0.0))
         sums = own, others, x.gather(1, at)
         fits, loss, share, pull = _in_range(parts, g, sums, lambda: x.amin(1, keepdim=True).exp(), numbers)
-        if not fits.any(): return in_double(room, g, x, index, *numbers)
+        if fits is not None and not fits.any(): return in_double(room, g, x, index, *numbers)
         if g is not None: e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
-        if not fits.all():
+        if fits is not None and not fits.all():
             double, slope = in_double(room, g, x, index, *numbers)
             loss = torch.where(fits, loss, double)
             if g is not None: e.copy_(torch.where(fits, e, slope))
@@ -201,19 +208,35 @@ def row_kernel(parts):
     return kernel
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_clos
+LANES = 16  # numbers of float32 in a register
+
+
 def row_whole(parts):
     "The same for `compiled`, of all rows in one pass; a row that is out of range gets NaN."
 
-    def whole(g, x, index, keep, *numbers):
-        x, at = _filled(x, keep), index.unsqueeze(1)
-        score, e = x.gather(1, at), torch.exp(x)
-        others = torch.where(is_class(x, index), 0.0, e).sum(1, keepdim=True, dtype=torch.float64)
-        sums = torch.exp(score).double(), others, score
-        fits, loss, share, pull = _in_range(parts, g, sums, lambda: e.amin(1, keepdim=True), numbers)
-        loss = torch.where(fits, loss, float("nan")).squeeze(1)
-        return loss, None if g is None else (e * share.float()).scatter(1, at, -pull.float())
+    def rows(g, x, classes, index, keep, own, score, lanes, *numbers):
+        at_class = classes == index.unsqueeze(1).int()
+        e = torch.exp(torch.where(at_class, -INF, _filled(x, keep)))
+        others = e.sum(1, keepdim=True, dtype=torch.float64)
+        if g is None: return others, None
+        T, O = own + lanes, others + lanes
+        share = g * parts(T, O, _neg_log(T, O, score, 0.0), *numbers)[1]
+        return others, e * share.float().amax(1, keepdim=True)
+
+    def whole(run, g, x, index, keep, *numbers):
+        at, beside = index.unsqueeze(1), [1] * (x.dim() - 2)
+        score = _filled(x.gather(1, at), keep)
+        own = torch.exp(score).double()
+        classes = torch.arange(x.shape[1], dtype=torch.int32).view(-1, *beside)
+        lanes = torch.zeros(LANES, *beside, dtype=torch.float64)
+        others, slope = run(rows, g, x, classes, index, keep, own, score, lanes, numbers=numbers)
+        least = lambda: _filled(x, keep).amin(1, keepdim=True).exp()
+        fits, loss, _, pull = _in_range(parts, g, (own, others, score), least, numbers)
+        loss = loss if fits is None else torch.where(fits, loss, float("nan"))
+        return loss.squeeze(1), None if g is None else slope.scatter_(1, at, -pull.float())
 
     return whole
+
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_ways
 def row_fused(composition, parts) -> Fused:
@@ -258,7 +281,7 @@ def _soft_loss(x, weights, best, own, others, m) -> Tensor:
     return of_best * s + (of_rest * torch.log(own + others) - gaps)
 
 
-def _soft_kernel_slope(g, dense, weights, best, e, own, others) -> Tensor:
+def _soft_kernel_slope(g, dense, weights, best, e, own, others) -> Tensor | None:
     "g times the gradient, in the memory of e; and where float32 holds what is multiplied."
     _, of_best, of_rest = weights
     total, g = own + others, per_row(g)
@@ -277,8 +300,8 @@ def _soft_kernel(room, g, x: Tensor, dense: Tensor):
     weights = _weights(room, dense, best)
     fits = _kernel_fit(own + others, lambda: x.amin(1, keepdim=True).exp())
     loss = _soft_loss(x, weights, best, own, others, 0.0)
-    if g is not None: fits &= _soft_kernel_slope(g, dense, weights, best, e, own, others)
-    if not fits.all():
+    if g is not None: fits = _both(fits, _soft_kernel_slope(g, dense, weights, best, e, own, others))
+    if fits is not None and not fits.all():
         double, own, others, _, m = kernel_sums(room, x, best)
         loss = torch.where(fits, loss, _soft_loss(x, weights, best, own, others, m))
         if g is not None:

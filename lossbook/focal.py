@@ -126,25 +126,26 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
 _minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e) -> w sigmoid(-t)
 
 # %% ../nbs/imbalance/focal.ipynb #18051d_1
-def _both_sides(x: Tensor, y: Tensor, for_1: float, for_0: float):
-    "For t = x and t = -x: sigmoid(-t), softplus(-t), sigmoid(t), and the weight."
-    y, e = y.to(x.dtype), torch.exp(-x.abs())
-    tail, high, low = torch.log1p(e), 1 / (1 + e), e / (1 + e)
-    p, q = torch.where(x >= 0, high, low), torch.where(x >= 0, low, high)
-    no = p, torch.where(x >= 0, x, 0.0) + tail, q, for_0 * (1 - y)
-    return (q, torch.where(x >= 0, 0.0, -x) + tail, p, for_1 * y), no
+def _both_sides(x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float):
+    "Of the label that x speaks against, then of the one it speaks for: its part times (1 - p)^gamma, 1 - p, p, -log p."
+    y, size = y.to(x.dtype), x.abs()
+    e, yes, no = torch.exp(-size), for_1 * y, for_0 * (1 - y)
+    tail, high = torch.log1p(e), 1 / (1 + e)
+    low = e * high
+    against, other = torch.where(x < 0, yes, no), torch.where(x < 0, no, yes)
+    return (against * power(high, gamma), high, low, size + tail), (other * power(low, gamma), low, high, tail)
 
 
 def _closed_value(x, y, gamma, for_1, for_0):
     "For compiled code: both sides of the mixture."
-    sides = _both_sides(x, y, for_1, for_0)
-    return sum(torch.where(w == 0, 0.0, w * power(q, gamma) * s) for q, s, _, w in sides)
+    (far, _, _, s), (near, _, _, tail) = _both_sides(x, y, gamma, for_1, for_0)
+    return torch.where(far == 0, 0.0, far * s) + near * tail  # s may be inf
 
 
 def _closed_slope(g, x, y, gamma, for_1, for_0):
-    yes, no = ((w * power(q, gamma)) * (gamma * (p * s.clamp(max=_SURE)) + q)
-               for q, s, p, w in _both_sides(x, y, for_1, for_0))
-    return g * (no - yes)
+    far, near = (w * (gamma * (p * s.clamp(max=_SURE)) + q) for w, q, p, s in _both_sides(x, y, gamma, for_1, for_0))
+    return g * torch.where(x < 0, near - far, far - near)
+
 
 # %% ../nbs/imbalance/focal.ipynb #18051d_2
 _fused = Fused(_composition, _kernel, times=2, closed=(_closed_value, _closed_slope))

@@ -3,6 +3,7 @@
 # %% ../nbs/foundations/fused.ipynb #c003
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, update_wrapper
@@ -140,8 +141,9 @@ class Fused:
         closed: two functions for compiled code, if the loss is elementwise: value(x, *rest) ->
             losses, and slope(g, x, *rest) -> g times the derivative. Losses of rows take their
             kernel along as one operation.
-        whole: whole(g, x, *rest) -> losses of all rows and g times the gradient (None where g is
-            None), for `compiled`; like a kernel it may leave a loss that is not finite.
+        whole: whole(run, g, x, *rest) -> losses of all rows and g times the gradient (None where
+            g is None), for `compiled`; run(f, *tensors, numbers=()) calls f compiled. Like a kernel
+            it may leave a loss that is not finite.
     """
 
     def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, times=1, closed=None, whole=None):
@@ -199,7 +201,7 @@ def _losses(self, over: float | None, wanted: bool, x: Tensor, *rest) -> tuple:
         got = self.kernel(room.again(target), g, *part)
         got = self.composed(part, g) if got is None else got if isinstance(got, tuple) else (got, None)
         added = got[0].sum()
-        if not added.isfinite():
+        if not math.isfinite(added.item()):
             self.mend(part, g, *got)
             added = got[0].sum()
         if slope is not None and got[1].data_ptr() != target.data_ptr(): target.copy_(got[1])
@@ -399,13 +401,16 @@ class _Once:
         if composed or loss.whole is None or x.dtype.itemsize == 2: raise _NotServed
         self.served = True
 
+    def run(self, f, *tensors, numbers=()):
+        "f(*tensors, *numbers), compiled."
+        return _compile_pass(f, numbers, self.options)(*tensors)
+
     def losses(self, loss: Fused, over, wanted: bool, x: Tensor, *rest) -> tuple:
         "As `Fused.losses`."
         flat = [_flat(r, x, loss.dim) if isinstance(r, Tensor) else r for r in (x, *rest)]
-        numbers = tuple(r for r in rest if isinstance(r, float))
         g = torch.tensor(1.0 if over is None else 1.0 / over, dtype=torch.float64) if wanted else None
         with torch.no_grad():
-            out, slope = _compile_whole(loss, numbers, self.options)(g, *flat[:len(flat) - len(numbers)])
+            out, slope = loss.whole(self.run, g, *flat)
             if not out.sum().isfinite(): _redo(loss, g, out, slope, flat)
         out = out.view(loss.shape(x)) if over is None else out.sum() / over
         return out, None if slope is None else slope.view(x.shape)
@@ -423,9 +428,8 @@ def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
 
 
 @lru_cache(maxsize=128)  # each gamma has its own
-def _compile_whole(loss: Fused, numbers: tuple, options: tuple):
-    whole = loss.whole
-    def run(g, *tensors): return whole(g, *tensors, *numbers)
+def _compile_pass(f, numbers: tuple, options: tuple):
+    def run(*tensors): return f(*tensors, *numbers)
     code = run.__code__.replace(co_name="one_pass")  # PyTorch counts what it has compiled by code object
     own = FunctionType(code, run.__globals__, "one_pass", None, run.__closure__)
     return torch.compile(own, fullgraph=True, **dict(options))

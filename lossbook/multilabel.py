@@ -115,17 +115,21 @@ def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
     return slope if loss is None else (loss, slope)
 
 # %% ../nbs/sets/multilabel.ipynb #ml_whole
-def _whole(g, x: Tensor, y: Tensor, threshold: float):
+def _whole(run, g, x: Tensor, y: Tensor, threshold: float):
     "The same for `compiled`, in one pass; a row with a label that is not 0 or 1 gets NaN."
-    u, label = x.double() - in_float32(threshold), y != 0
+    at = torch.full((x.shape[0], 1), in_float32(threshold), dtype=torch.float64)
+    P, N, soft, slope = run(_rows, g, x, y, at)
+    fits = P + N < 1e260 if soft is None else (P + N < 1e260) & ~soft
+    return torch.where(fits, torch.log1p(P) + torch.log1p(N), float("nan")).squeeze(1), slope
+
+
+def _rows(g, x, y, at):
+    "P, N, which rows have soft labels, and the gradient."
+    u, label = x.double() - at, y != 0
     e = torch.exp(torch.where(label, -u, u))
-    P = torch.where(label, e, 0.0).sum(1, keepdim=True)
-    N = torch.where(label, 0.0, e).sum(1, keepdim=True)
-    fits = P + N < 1e260
-    if y.dtype != torch.bool: fits = fits & (y == label).all(1, keepdim=True)
-    loss = torch.where(fits, torch.log1p(P) + torch.log1p(N), float("nan")).squeeze(1)
-    if g is None: return loss, None
-    return loss, (e * torch.where(label, -g / (1 + P), g / (1 + N))).to(x.dtype)
+    P, N = (torch.where(side, e, 0.0).sum(1, keepdim=True) for side in (label, ~label))
+    soft = None if y.dtype == torch.bool else (y != label).any(1, keepdim=True)
+    return P, N, soft, None if g is None else (e * torch.where(label, -g / (1 + P), g / (1 + N))).to(x.dtype)
 
 
 _fused = Fused(_composition, _kernel, dim=-1, dtypes=NARROW, times=2, whole=_whole)

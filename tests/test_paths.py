@@ -8,6 +8,7 @@ import torch
 import lossbook.fused as fused
 from conftest import CLAIMS, DTYPES, each_claim, make_inputs, of_sets, subject_of
 from lossbook.audit import measure
+from lossbook.bench import allocations
 from lossbook.cross_entropy import cross_entropy
 from lossbook.exact import ulp_error
 from lossbook.focal import claim_for, softmax_claim_for, softmax_focal_loss
@@ -292,6 +293,18 @@ def test_one_pass_leaves_what_is_out_of_range_to_the_kernel(claim):
     torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
 
 
+@once
+def test_one_pass_is_one_loop_over_rows(claim):
+    "The gradient is all it makes of the size of the scores: exponentials stay with their row."
+    x = torch.randn(64, 4096, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target = (x.detach() > 2).float() if of_sets(claim) else x.argmin(1)
+    call, held, most = fused.compiled(claim.loss), 0, 0
+    def run(): return torch.autograd.grad(call(x, target, **claim.options), x)
+    run()
+    for change in allocations(run): most = max(most, held := held + change)
+    assert x.nbytes <= most < 1.2 * x.nbytes
+
+
 def test_one_pass_of_sets_beyond_its_range():
     "Scores around 700, whose sums float64 holds and whose reciprocals it does not, times a small weight."
     claim = next(c for c in CLAIMS if c.name == "multilabel_cross_entropy")
@@ -378,9 +391,9 @@ def test_a_wrong_one_pass_is_seen(monkeypatch):
         value, slope = of(*args)
         return value, None if slope is None else slope * (1 + 2e-6)
     monkeypatch.setattr(loss, "whole", wrong)
-    fused._compile_whole.cache_clear()
+    fused._compile_pass.cache_clear()
     found = measure(subject_of(claim), "float32", loss=fused.compiled(claim.loss, backend="eager"))
-    fused._compile_whole.cache_clear()
+    fused._compile_pass.cache_clear()
     assert max(r["worst"] for r in found["gradient"].values()) > claim.promise["float32"][1]
 
 
