@@ -267,7 +267,7 @@ def test_goals(ratio, saved, kept, reached):
 def test_the_floor_is_of_the_fastest_functions_seen(monkeypatch):
     "They are measured beside each work; all floors use the least of all."
     costs = iter([{"exp": 3.0, "log1p": 4.0}, {"exp": 5.0, "log1p": 2.0}, {"exp": 6.0, "log1p": 7.0}])
-    monkeypatch.setattr(bench, "unit_costs", lambda device: next(costs))
+    monkeypatch.setattr(bench, "unit_costs", lambda device, compile: next(costs))
     report = bench.bench([WORK["bce"], WORK["cross-entropy"]], sizes=(SIZE,), repeats=2, fresh_too=False, memory_too=False, only=("lossbook", "native", "copy"))
     assert report["units"] == {"exp": 3.0, "log1p": 2.0}
     assert [w["floor"]["functions"] for w in report["works"]] == [SIZE * 5.0, SIZE * 3.0]
