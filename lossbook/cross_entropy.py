@@ -246,7 +246,7 @@ def row_fused(composition, parts) -> Fused:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
     """
     kernel, whole = row_kernel(parts), row_whole(parts)
-    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=4, whole=whole)
+    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=8, whole=whole)
 
 
 _fused = row_fused(_composition, _parts)
