@@ -106,21 +106,36 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
     no = torch.sub(1, y, out=new())
     t = torch.mul(y, no, out=new())
     if any(t.aminmax()): return None  # what is_hard asks, with `no` that is needed anyway
-    sign = torch.sub(y, no, out=new())  # dt/dx
-    torch.mul(sign, x, out=t)
+    torch.addcmul(x, x, no, value=-2, out=t)
     log_p, e = new(), new()
     log_sigmoid(t, output=log_p, buffer=e)
     q = _minus_slope(t.new_ones(()).expand_as(t), t, e, grad_input=new())
     if g is not None:
-        pull = _minus_slope(log_p, torch.neg(t, out=new() if sixteen else t), e, grad_input=e)
-        pull = torch.sub(q, pull, alpha=gamma, out=pull).mul_(sign.mul_(g))
-    factor, minus = power(q, gamma, room), no.mul_(-for_0).sub_(y, alpha=for_1)
+        spare = new() if sixteen else t
+        pull = _minus_slope(log_p, torch.neg(t, out=spare), e, grad_input=e)
+        pull = torch.sub(q, pull, alpha=gamma, out=pull).mul_(_slope_of_t(g, y, no, spare))
+    factor, minus = power(q, gamma, room), _minus_weight(y, no, for_1, for_0)
     if sixteen: loss = _undecided(-log_p * factor, t, gamma) * -minus
     factor.mul_(minus)
     if g is not None: slope = torch.mul(pull, factor, out=room.result(pull))
     if isinstance(g, Tensor): return slope
     loss = loss if sixteen else log_p.mul_(factor)
     return loss if g is None else (loss, slope)
+
+
+def _slope_of_t(g, y: Tensor, no: Tensor, out: Tensor) -> Tensor:
+    "g dt/dx, which is g with the label 1 and -g with 0."
+    if isinstance(g, Tensor): return torch.sub(y, no, out=out).mul_(g)
+    return torch.add(y.new_tensor(-g), y, alpha=2 * g, out=out)
+
+
+def _minus_weight(y: Tensor, no: Tensor, for_1: float, for_0: float) -> Tensor:
+    "Minus the weight of each label, in the memory of `no`."
+    low, high, at = (for_0, for_1, y) if for_1 > for_0 else (for_1, for_0, no)
+    start, end = y.new_tensor(-low), y.new_tensor(-high)
+    step = end - start
+    if start + step != end: return no.mul_(-for_0).sub_(y, alpha=for_1)  # one more pass, and no digit is lost
+    return torch.add(start, at, alpha=step.item(), out=no)
 
 
 _minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e) -> w sigmoid(-t)
