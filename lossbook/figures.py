@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 # %% auto #0
 __all__ = ['PALETTE', 'DASHES', 'RC', 'Picture', 'panels', 'finish', 'curves', 'value_and_gradient', 'errors_over_logit',
-           'diagram']
+           'over_line', 'diagram']
 
 # %% ../nbs/foundations/figures.ipynb #c005
 PALETTE = {
@@ -208,6 +208,29 @@ def errors_over_logit(
         )
     axis.set_ylim(0.04, 3 * top)
     return finish(figure)
+
+# %% ../nbs/foundations/figures.ipynb #line1
+def over_line(axis, line: str, starts, ends, *, title: str):
+    """Bars over the characters of a line, those of starts filled and those of ends hatched.
+
+    Args:
+        axis: matplotlib axes.
+        line: a text without a line break.
+        starts, ends: one number per character.
+        title: stands left above the panel.
+    """
+    place = range(len(line))
+    blue = {"color": PALETTE["blue"], "label": "start"}
+    orange = {"edgecolor": PALETTE["orange"], "hatch": "//////", "label": "end"}
+    axis.bar([x - 0.21 for x in place], starts, 0.38, **blue)
+    axis.bar([x + 0.21 for x in place], ends, 0.38, linewidth=0.9, fill=False, **orange)
+    axis.axhline(0, color=PALETTE["ink"], linewidth=0.8)
+    axis.set_xticks(place, list(line.replace(" ", "\u00b7")), family="monospace", fontsize=10.5)
+    axis.set_title(title, loc="left")
+    axis.tick_params(axis="x", length=0)
+    axis.grid(False, axis="x")
+    axis.set_xlim(-0.7, len(line) - 0.3)
+
 
 # %% ../nbs/foundations/figures.ipynb #dia1
 def diagram(boxes: dict, arrows=(), *, height: float, width: float = 4.7, notes=()) -> Picture:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 PARTS = {p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS}
 # Pages that are not about one loss: the head of a part, failures, the map of a part, a study, a layer with any loss. Spans are a use of a loss: the form, but no card.
-OTHERS = {"index", "nan", "two_sums", "yeast", "digits", "shuttle", "scores", "focus", "linear"}
+OTHERS = {"index", "nan", "two_sums", "yeast", "digits", "shuttle", "scores", "focus", "tagger", "linear"}
 CHAPTERS = [p for p in NOTEBOOKS if p.parent.name not in ("foundations", "evidence") and p.stem not in OTHERS]
 SECTIONS = ["Definition", "Derivation", "Where the textbook form breaks", "Implementation", "Checks", "Shape", "In use", "What the note said", "Exercises", "References"]
 PROVING = {"symbolic", "exact", "figures", "audit", "rows", "sets", "every", "records", "catalogue", "ledger", "targets", "cli", "bench", "playground", "docstrings"}

@@ -35,7 +35,7 @@ OPTIONS = re.compile(r"^#\s?\|.*\n?", re.M)
 BLOCK = re.compile(
     r'(<details\b[^>]*>\s*<summary\b[^>]*>(?:(?!</summary>).)*</summary>\s*)?((<div class="code-copy-outer-scaffold">\s*)?<div class="sourceCode[^>]*>\s*<pre\b[^>]*>'
     r'<code\b[^>]*>((?:(?!</code>).)*)</code>(?:(?!</pre>).)*</pre>\s*</div>(?(3)(?:(?!</div>).)*</div>))', re.S)
-LONG = 30  # a table of more rows scrolls in a box of its own, under a head that stays
+TALL = 30  # a table of more rows scrolls in a box of its own, under a head that stays
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|source|link(?=[^>]*\brel=["']?(?:stylesheet|preload|icon|modulepreload)))\b[^>]*?\b(?:src|href)=["']((?:https?:)?//[^"']+)""")
 # Quarto adds these for every page with an HTML output, in case it is a widget; the book has no widgets.
 UNUSED = [re.compile(p, re.S) for p in (
@@ -69,7 +69,11 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
     table.classList.add("lb-cards", "lb-auto");
     if (table.getAttribute("role")) return;
     table.setAttribute("role", "table");
-    const words = heads.map(head => head.textContent.trim());
+    const words = heads.map(head => {
+      const copy = head.cloneNode(true);
+      copy.querySelectorAll("br").forEach(end => end.replaceWith(", "));
+      return copy.textContent.trim();
+    });
     for (const part of [table.tHead, ...table.tBodies]) part.setAttribute("role", "rowgroup");
     for (const row of table.rows) {
       row.setAttribute("role", "row");
@@ -129,8 +133,8 @@ SCRIPT = r"""// lossbook: what the pages need beyond their renderer.
     const filter = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
       rows.forEach(r => {
-        const t = r.textContent.toLowerCase(), whole = [...r.cells].map(c => c.textContent.trim().toLowerCase());
-        r.hidden = !words.every(w => w[0] === "=" ? whole.includes(w.slice(1)) : t.includes(w));   // =word: a whole cell
+        const t = r.textContent.toLowerCase(), whole = [...r.cells].map(c => [...c.childNodes].filter(n => n.nodeName !== "SMALL").map(n => n.textContent).join("").trim().toLowerCase());
+        r.hidden = !words.every(w => w[0] === "=" ? whole.includes(w.slice(1)) : t.includes(w));   // =word: a whole cell, but for what stands small in it
       });
       count.textContent = words.length ? ` ${rows.filter(r => !r.hidden).length} of ${rows.length}` : "";
     };
@@ -293,7 +297,7 @@ def tables(main):
         # The caption stands above the box: inside it would be as wide as the table and scroll away with it.
         above = f'<p class="lb-caption">{found[1]}</p>' if found else ""
         table = m[2].replace(found[0], "", 1).replace("<table", f'<table aria-label="{html.escape(words)}"', 1) if found else m[2]
-        tall = " lb-tall" if m[2].count("<tr") > LONG else ""
+        tall = " lb-tall" if m[2].count("<tr") > TALL else ""
         return f'{above}<div class="lb-scroll{tall}" role="region" tabindex="0" aria-label="{html.escape(words)}">{table}</div>'
     return re.sub(r'(<div class="lb-scroll[^>]*>)?(<table\b.*?</table>)', box, main, flags=re.S)
 
@@ -319,7 +323,7 @@ def claims(node):
     return any(isinstance(n, ast.Assert) or (isinstance(n, ast.Attribute) and n.attr in ("assert_close", "raises")) for n in ast.walk(node))
 
 
-LONG = 30  # lines of exported code in a chapter, from which it is folded
+LONG = 20  # lines of exported code in a chapter, from which it is folded
 
 
 def fold_as(cell, section, subject):
