@@ -776,6 +776,30 @@ def test_paper_is_light(tab, server):
     tab.pdf(path=SCREENS.parent / "print.pdf", format="A4")
 
 
+BROKEN = """() => [...document.querySelectorAll("main table")].flatMap(table => {
+  const out = table.offsetWidth > table.closest("main").clientWidth + 1 ? ["wide: " + table.innerText.slice(0, 30)] : [];
+  const texts = document.createTreeWalker(table, NodeFilter.SHOW_TEXT), range = document.createRange();
+  for (let node; node = texts.nextNode();) {
+    if (node.parentElement.closest("code, a, mjx-container")) continue;
+    for (const word of node.data.matchAll(/[\\w.]+/g)) {
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) out.push(word[0]);
+    }
+  }
+  return out;
+})"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_fit_on_paper(tab, server, page):
+    "At the width of A4 between its margins no table is cut off, and no word or number in it is broken."
+    opened(tab, f"{server}/{page}")
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": 673, "height": 1000})
+    assert tab.evaluate(BROKEN) == []
+
+
 def test_a_long_table_is_whole_on_paper(tab, server):
     "And nothing of it lies over what follows."
     opened(tab, f"{server}/nbs/evidence/peers.html")
