@@ -273,7 +273,7 @@ class _Run(torch.autograd.Function):
         left = iter(tensors)
         rest = [next(left) if r is Tensor else r for r in ctx.rest]
         if torch.is_grad_enabled(): out = _Run.again(ctx, g, x, rest)
-        elif kept is not None: out = _times(kept, g, ctx.loss.dim)
+        elif kept is not None: out = _times(ctx.loss, kept, g)
         else: out = ctx.loss.gradient(g if ctx.over is None else g / ctx.over, x, *rest)
         return None, None, out, *(None for _ in rest)
 
@@ -286,11 +286,15 @@ class _Run(torch.autograd.Function):
         return torch.autograd.grad(loss, alias, g, create_graph=True)[0]
 
 
-def _times(kept: Tensor, g: Tensor, dim: int | None) -> Tensor:
+def _times(loss: Fused, kept: Tensor, g: Tensor) -> Tensor:
     "g * kept; in the memory of kept, unless the graph is to be used again."
-    g = g.unsqueeze(dim) if g.dim() and dim is not None else g
-    if torch._C._autograd._get_current_graph_task_keep_graph(): return kept * g
-    return kept if not g.dim() and g == 1 else kept.mul_(g)
+    out = torch.empty_like(kept) if torch._C._autograd._get_current_graph_task_keep_graph() else kept
+    if not g.dim(): return out.copy_(kept).mul_(g) if out is not kept else kept if g == 1 else kept.mul_(g)
+    if loss.dim is None: return torch.mul(kept, g, out=out)
+    g, (source, to) = loss.rows(g, kept), (_flat(t, kept, loss.dim) for t in (kept, out))
+    for i in _pieces(source, loss.dim): torch.mul(source[i], per_row(g[i]), out=to[i])  # in float64: a whole table of it is large
+    return out
+
 
 # %% ../nbs/foundations/fused.ipynb #f88555de
 def is_compiled(loss: Fused, x: Tensor) -> bool:
@@ -402,8 +406,9 @@ class _Once:
         self.served = True
 
     def run(self, f, *tensors, numbers=()):
-        "f(*tensors, *numbers), compiled."
-        return _compile_pass(f, numbers, self.options)(*tensors)
+        "f(*tensors, *numbers), compiled: for each kind of arguments apart, since PyTorch counts how often it has compiled one function anew."
+        kind = tuple(None if t is None else (t.dtype, t.dim(), t.is_contiguous()) for t in tensors)
+        return _compile_pass(f, numbers, self.options, kind)(*tensors)
 
     def losses(self, loss: Fused, over, wanted: bool, x: Tensor, *rest) -> tuple:
         "As `Fused.losses`."
@@ -428,7 +433,7 @@ def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
 
 
 @lru_cache(maxsize=128)  # each gamma has its own
-def _compile_pass(f, numbers: tuple, options: tuple):
+def _compile_pass(f, numbers: tuple, options: tuple, kind: tuple):
     def run(*tensors): return f(*tensors, *numbers)
     code = run.__code__.replace(co_name="one_pass")  # PyTorch counts what it has compiled by code object
     own = FunctionType(code, run.__globals__, "one_pass", None, run.__closure__)

@@ -293,6 +293,23 @@ def test_one_pass_leaves_what_is_out_of_range_to_the_kernel(claim):
     torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
 
 
+@kernels
+def test_a_gradient_per_row_makes_no_wide_table(claim):
+    "Losses of rows are float64; their gradient is multiplied piece by piece, and a second time if the graph is kept."
+    if claim.name not in ("cross_entropy", "softmax_focal_loss"): pytest.skip("a loss without kernel of rows and class numbers")
+    x = torch.randn(8192, 500, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target, weight, held, most = x.argmin(1), torch.rand(8192, dtype=torch.float64), 0, 0
+    def run(): return torch.autograd.grad(claim.loss(x, target, reduction="none", **claim.options), x, weight.float())
+    run()
+    for change in allocations(run): most = max(most, held := held + change)
+    assert x.nbytes <= most < 1.5 * x.nbytes
+    each = claim.loss(x, target, reduction="none", **claim.options)
+    first, second = (torch.autograd.grad(each, x, weight.float(), retain_graph=k)[0] for k in (True, False))
+    with fused.composition(): wanted = torch.autograd.grad(claim.loss(x, target, reduction="none", **claim.options), x, weight.float())[0]
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, wanted, rtol=4e-6, atol=1e-37)
+
+
 @once
 def test_one_pass_is_one_loop_over_rows(claim):
     "The gradient is all it makes of the size of the scores: exponentials stay with their row."
@@ -352,6 +369,17 @@ def test_one_pass_refuses_what_plain_code_refuses():
     sets = fused.compiled(next(c for c in CLAIMS if c.name == "multilabel_cross_entropy").loss)
     for bad in (torch.full((3, 4), 2.0), torch.full((3, 4), 2)):
         with pytest.raises(ValueError, match="target: got the value 2"): sets(x, bad)
+
+
+def test_one_pass_of_many_kinds():
+    "Dtypes of labels, sizes, images, with and without a gradient: more than the eight times that PyTorch compiles one function."
+    call = fused.compiled(next(c for c in CLAIMS if c.name == "multilabel_cross_entropy").loss, backend="eager")
+    for n, kind in itertools.product((1, 2, 3), (torch.bool, torch.int64, torch.float32, torch.float64)):
+        for shape in ((n, 4), (n, 1), (2, n, 4)):
+            x, y = torch.zeros(shape), torch.ones(shape, dtype=kind)
+            for scores in (x, x.clone().requires_grad_(), x.mT.contiguous().mT):
+                with fused.ways() as found: call(scores, y)
+                assert found == {"one pass"}
 
 
 def test_one_pass_of_many_gammas():
