@@ -407,7 +407,8 @@ class _Once:
 
     def run(self, f, *tensors, numbers=()):
         "f(*tensors, *numbers), compiled: for each kind of arguments apart, since PyTorch counts how often it has compiled one function anew."
-        kind = tuple(None if t is None else (t.dtype, t.dim(), t.is_contiguous()) for t in tensors)
+        tensors = [t if t is None else t.data for t in tensors]  # of a view it looks at the tensor behind it too
+        kind = tuple(None if t is None else (t.dtype, t.is_contiguous(), *(n == 1 for n in t.shape)) for t in tensors)
         return _compile_pass(f, numbers, self.options, kind)(*tensors)
 
     def losses(self, loss: Fused, over, wanted: bool, x: Tensor, *rest) -> tuple:
