@@ -156,7 +156,7 @@ def _kernel_fit(total: Tensor, least) -> Tensor | None:
 def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor | None:
     "Where float32 holds the share of a class, or all slopes are 0; None: everywhere."
     share = share.abs()
-    if _all_between(share, 2 * _LEAST, _MOST): return None
+    if _all_between(share, 2 * _LEAST, _MOST): return None  # well inside, since the lower end is not in range
     return (share < _MOST) & (share > _LEAST) | (pull.abs() < 2.0**-150)
 
 
@@ -208,7 +208,7 @@ def row_kernel(parts):
     return kernel
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_clos
-LANES = 16  # numbers of float32 in a register
+LANES = 16  # numbers of float32 in a register: as many times is computed what there is one of in each row
 
 
 def row_whole(parts):

@@ -106,7 +106,7 @@ def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: fl
     no = torch.sub(1, y, out=new())
     t = torch.mul(y, no, out=new())
     if any(t.aminmax()): return None  # what is_hard asks, with `no` that is needed anyway
-    torch.addcmul(x, x, no, value=-2, out=t)
+    torch.addcmul(x, x, no, value=-2, out=t)  # inf and NaN beyond half the range: left to the composition
     log_p, e = new(), new()
     log_sigmoid(t, output=log_p, buffer=e)
     q = _minus_slope(t.new_ones(()).expand_as(t), t, e, grad_input=new())

@@ -288,11 +288,12 @@ class _Run(torch.autograd.Function):
 
 def _times(loss: Fused, kept: Tensor, g: Tensor) -> Tensor:
     "g * kept; in the memory of kept, unless the graph is to be used again."
-    out = torch.empty_like(kept) if torch._C._autograd._get_current_graph_task_keep_graph() else kept
-    if not g.dim(): return out.copy_(kept).mul_(g) if out is not kept else kept if g == 1 else kept.mul_(g)
+    again = torch._C._autograd._get_current_graph_task_keep_graph()
+    if not g.dim(): return kept * g if again else kept if g == 1 else kept.mul_(g)
+    out = torch.empty_like(kept) if again else kept
     if loss.dim is None: return torch.mul(kept, g, out=out)
     g, (source, to) = loss.rows(g, kept), (_flat(t, kept, loss.dim) for t in (kept, out))
-    for i in _pieces(source, loss.dim): torch.mul(source[i], per_row(g[i]), out=to[i])  # in float64: a whole table of it is large
+    for i in _pieces(source, loss.dim): torch.mul(source[i], per_row(g[i]), out=to[i])  # in float64, of which a whole table is large
     return out
 
 

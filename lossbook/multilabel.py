@@ -117,7 +117,7 @@ def _kernel(room, g, x: Tensor, y: Tensor, threshold: float):
 # %% ../nbs/sets/multilabel.ipynb #ml_whole
 def _whole(run, g, x: Tensor, y: Tensor, threshold: float):
     "The same for `compiled`, in one pass; a row with a label that is not 0 or 1 gets NaN."
-    at = torch.full((x.shape[0], 1), in_float32(threshold), dtype=torch.float64)
+    at = torch.full((x.shape[0], 1), in_float32(threshold), dtype=torch.float64)  # of each row, so that all is one loop over rows
     P, N, soft, slope = run(_rows, g, x, y, at)
     fits = P + N < 1e260 if soft is None else (P + N < 1e260) & ~soft
     return torch.where(fits, torch.log1p(P) + torch.log1p(N), float("nan")).squeeze(1), slope

@@ -190,6 +190,21 @@ def test_a_result_follows_from_its_times(key):
     else: assert result["floor"] is None
 
 
+def test_the_passes_of_a_loss_of_rows_are_a_softmax():
+    "Each piece in its place, and accurate: nothing is left out that the bound should count."
+    logits = torch.randn(50, 30_000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(bench.Passes(logits).run(), torch.softmax(logits.double(), 1).float(), rtol=3e-7, atol=0)
+
+
+def test_what_does_not_compile_is_not_taken_for_a_missing_compiler(monkeypatch):
+    def fails(x): raise RuntimeError("no such kernel")
+    monkeypatch.setattr(bench, "_in_registers", lambda function: fails)
+    with pytest.raises(RuntimeError, match="no such kernel"): bench.unit_costs(repeats=8, compile=True)
+    def refuses(x): raise RuntimeError("torch.compile needs a C++ compiler, such as g++, on this machine")
+    monkeypatch.setattr(bench, "_in_registers", lambda function: refuses)
+    assert set(bench.unit_costs(repeats=8, compile=True)) == {"exp", "log1p"}
+
+
 def test_absent_libraries_are_named(monkeypatch):
     real = bench.release
     monkeypatch.setattr(bench, "release", lambda p: None if p in PEERS else real(p))

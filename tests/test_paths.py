@@ -1,6 +1,7 @@
 """Every loss can be computed in more than one way: by its kernel, by its composition, compiled. Each way keeps the promises."""
 import contextlib
 import itertools
+import random
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from lossbook.audit import measure
 from lossbook.bench import allocations
 from lossbook.cross_entropy import cross_entropy
 from lossbook.exact import ulp_error
-from lossbook.focal import claim_for, softmax_claim_for, softmax_focal_loss
+from lossbook.focal import _minus_weight, claim_for, softmax_claim_for, softmax_focal_loss
 
 WITH_KERNEL = {"binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy", "softmax_focal_loss",
                "multilabel_cross_entropy", "sparse_multilabel_cross_entropy"}
@@ -293,19 +294,42 @@ def test_one_pass_leaves_what_is_out_of_range_to_the_kernel(claim):
     torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
 
 
-@kernels
+def test_weights_of_labels_lose_no_digit():
+    "Most pairs take one pass, some cannot; both give the two numbers to the last bit."
+    y, ways, draw = torch.tensor([0.0, 1.0]), set(), random.Random(0)
+    for _ in range(5000):
+        for_1, for_0 = (draw.choice((0.0, 1.0, draw.random(), 10 ** draw.uniform(-6, 4))) for _ in range(2))
+        low, high = -torch.tensor(sorted((for_1, for_0)))
+        ways.add(bool(low + (high - low) == high))
+        assert torch.equal(_minus_weight(y, 1 - y, for_1, for_0), -torch.tensor([for_0, for_1]))
+    assert ways == {True, False}
+
+
+def wide_rows(claim):
+    "64 rows times 4096 scores, and a target."
+    x = torch.randn(64, 4096, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    return x, (x.detach() > 2).float() if of_sets(claim) else x.argmin(1)
+
+
+def most_of(call):
+    "The most memory that a call holds at one time, in bytes."
+    held = most = 0
+    for change in allocations(call): most = max(most, held := held + change)
+    return most
+
+
+@once
 def test_a_gradient_per_row_makes_no_wide_table(claim):
     "Losses of rows are float64; their gradient is multiplied piece by piece, and a second time if the graph is kept."
-    if claim.name not in ("cross_entropy", "softmax_focal_loss"): pytest.skip("a loss without kernel of rows and class numbers")
-    x = torch.randn(8192, 500, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    target, weight, held, most = x.argmin(1), torch.rand(8192, dtype=torch.float64), 0, 0
-    def run(): return torch.autograd.grad(claim.loss(x, target, reduction="none", **claim.options), x, weight.float())
-    run()
-    for change in allocations(run): most = max(most, held := held + change)
-    assert x.nbytes <= most < 1.5 * x.nbytes
-    each = claim.loss(x, target, reduction="none", **claim.options)
-    first, second = (torch.autograd.grad(each, x, weight.float(), retain_graph=k)[0] for k in (True, False))
-    with fused.composition(): wanted = torch.autograd.grad(claim.loss(x, target, reduction="none", **claim.options), x, weight.float())[0]
+    x, target = (torch.cat([t] * 64) for t in wide_rows(claim))
+    from_above = torch.linspace(0, 1, len(x))
+    def losses(): return claim.loss(x, target, reduction="none", **claim.options)
+    def backward(each, keep=False): return torch.autograd.grad(each, x, from_above, retain_graph=keep)[0]
+    backward(losses())
+    assert x.nbytes <= most_of(lambda: backward(losses())) < 1.5 * x.nbytes
+    each = losses()
+    first, second = backward(each, keep=True), backward(each)
+    with fused.composition(): wanted = backward(losses())
     assert torch.equal(first, second)
     torch.testing.assert_close(first, wanted, rtol=4e-6, atol=1e-37)
 
@@ -313,13 +337,11 @@ def test_a_gradient_per_row_makes_no_wide_table(claim):
 @once
 def test_one_pass_is_one_loop_over_rows(claim):
     "The gradient is all it makes of the size of the scores: exponentials stay with their row."
-    x = torch.randn(64, 4096, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    target = (x.detach() > 2).float() if of_sets(claim) else x.argmin(1)
-    call, held, most = fused.compiled(claim.loss), 0, 0
+    x, target = wide_rows(claim)
+    call = fused.compiled(claim.loss)
     def run(): return torch.autograd.grad(call(x, target, **claim.options), x)
     run()
-    for change in allocations(run): most = max(most, held := held + change)
-    assert x.nbytes <= most < 1.2 * x.nbytes
+    assert x.nbytes <= most_of(run) < 1.2 * x.nbytes
 
 
 def test_one_pass_of_sets_beyond_its_range():
