@@ -395,10 +395,10 @@ def test_one_pass_refuses_what_plain_code_refuses():
         with pytest.raises(ValueError, match="target: got the value 2"): sets(x, bad)
 
 
-def test_one_pass_of_many_kinds(monkeypatch):
+@torch._dynamo.config.patch(recompile_limit=2)  # one size, then any size
+def test_one_pass_of_many_kinds():
     "Dtypes of labels, sizes, images, with and without a gradient: more than the eight times that PyTorch compiles one function."
     call = fused.compiled(next(c for c in CLAIMS if c.name == "multilabel_cross_entropy").loss, backend="eager")
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)  # one size, then any size
     for n, kind in itertools.product((1, 2, 3), (torch.bool, torch.int64, torch.float32, torch.float64)):
         for shape in ((n, 4), (n, 1), (2, n, 4)):
             x, y = torch.zeros(shape), torch.ones(shape, dtype=kind)
