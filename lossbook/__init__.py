@@ -35,12 +35,8 @@ from lossbook.focal import (
 )
 
 # %% ../nbs/evidence/api.ipynb #c035
-from lossbook.subset_softmax import (
-    BoundedSubsetSoftmaxLoss,
-    SubsetSoftmaxLoss,
-    bounded_subset_softmax_loss,
-    subset_softmax_loss,
-)
+from .subset_softmax import SubsetSoftmaxLoss, subset_softmax_loss
+from .bounded import BoundedSubsetSoftmaxLoss, bounded_subset_softmax_loss
 from .pairwise import CircleLoss, LSEPLoss, circle_loss, lsep_loss
 from lossbook.multilabel import (
     MultilabelCrossEntropyLoss,

@@ -6,7 +6,8 @@ from __future__ import annotations
 from importlib import import_module
 
 CHAPTERS = (  # modules with a function `claims`, in the order of the book
-    "bce", "cross_entropy", "focal", "subset_softmax", "pairwise", "multilabel",
+    "bce", "cross_entropy", "focal", "subset_softmax", "bounded", "pairwise",
+    "multilabel",
 )
 
 

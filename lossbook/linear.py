@@ -15,11 +15,12 @@ from .bce import binary_cross_entropy, binary_cross_entropy_with_logits
 from .criterion import EITHER, Criterion
 from .cross_entropy import cross_entropy
 from .focal import sigmoid_focal_loss, softmax_focal_loss
+from .bounded import bounded_subset_softmax_loss
 from .fused import is_ordinary
 from .multilabel import multilabel_cross_entropy, sparse_multilabel_cross_entropy
 from .pairwise import circle_loss, lsep_loss
 from .reduction import check_reduction
-from .subset_softmax import bounded_subset_softmax_loss, subset_softmax_loss
+from .subset_softmax import subset_softmax_loss
 
 # %% auto #0
 __all__ = ['SOFTMAX', 'BINARY', 'SETS', 'PAIRS', 'FAMILIES', 'count_elements', 'count_rows', 'count_pairs', 'count_weights',

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,11 +16,10 @@ from .stable import add, exp_difference, lost, softplus
 from .two_sums import INF, Sets, log1p_sum, no_sets, prepare_sets, reduce_sets, shifted
 
 # %% auto #0
-__all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'bounded_spec', 'orders', 'falling', 'running_sum', 'log_sums', 'log_swaps',
-           'log1p_terms', 'Sides', 'check_most', 'sides', 'infinite_sides', 'limits', 'subset_softmax_loss',
-           'pairs_within', 'log_each', 'log_bounded', 'bounded_subset_softmax_loss', 'SubsetSoftmaxLoss',
-           'BoundedSubsetSoftmaxLoss', 'check_count', 'check_scores', 'inclusion_probabilities', 'top_labels',
-           'reference', 'subset_claim', 'bounded_claim', 'claims', 'variants']
+__all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'orders', 'falling', 'running_sum', 'log_sums', 'log_swaps', 'log1p_terms',
+           'Sides', 'check_most', 'sides', 'infinite_sides', 'limits', 'subset_softmax_loss', 'SubsetSoftmaxLoss',
+           'check_count', 'check_scores', 'inclusion_probabilities', 'top_labels', 'of_pairs', 'reference', 'laws',
+           'refusals', 'sizes', 'claims']
 
 # %% ../nbs/sets/subset_softmax.ipynb #c006
 @cache
@@ -71,29 +70,6 @@ def spec():
         link="https://kexue.fm/archives/7359",
     )
 
-# %% ../nbs/sets/subset_softmax.ipynb #c010
-def bounded_spec():
-    "Softmax over the sets of at most K classes, scores measured from a threshold, as a `Spec`."
-    import sympy as sp
-
-    from lossbook.symbolic import Spec
-
-    s, y = sp.IndexedBase("s", real=True), sp.IndexedBase("y", real=True)
-    i, n = sp.symbols("i n", integer=True, positive=True)
-    j, K = sp.symbols("j K", integer=True, nonnegative=True)
-    z, theta = sp.Symbol("z", positive=True), sp.Symbol("theta", real=True)
-    sets = coefficient()(sp.Product(1 + z * sp.exp(s[i] - theta), (i, 1, n)), z, j)
-    own = sp.Sum((s[i] - theta) * y[i], (i, 1, n))
-    return Spec(
-        "bounded subset softmax",
-        sp.log(sp.Sum(sets, (j, 0, K))) - own,
-        variables={s: "scores, any real numbers"},
-        targets={y: "1 for a class with a label, else 0"},
-        parameters={n: "number of classes", K: "most labels of a row", theta: "threshold"},
-        citation="J. Su, A softmax and cross-entropy for multi-label classification (2020)",
-        link="https://kexue.fm/archives/7359",
-    )
-
 # %% ../nbs/sets/subset_softmax.ipynb #c044
 ROOM, REACH = 2.0**900, 1300.0
 
@@ -103,7 +79,7 @@ def _room(n: int, K: int) -> float: return 1.0 if n <= 990 or n**K <= 2**990 els
 
 
 def orders(v: Tensor, K: int, rest: Tensor | None = None) -> Tensor:
-    """log R_j(n) for j = 1 ... K, equation (6), with the gradient of log e_j.
+    """log R_j(n) for j = 1 ... K, equation (4), with the gradient of log e_j.
 
     Args:
         v: float64 (..., n), falling, -inf where a class is not there, never inf.
@@ -279,7 +255,7 @@ def subset_softmax_loss(
             checked in eager mode on the CPU.
 
     Source:
-        J. Su, A softmax and cross-entropy for multi-label classification (2020); equation (4) of
+        J. Su, A softmax and cross-entropy for multi-label classification (2020); equation (3) of
         the chapter.
     """
     if max_labels is not None:
@@ -296,98 +272,8 @@ def subset_softmax_loss(
     loss = limits(loss, x, infinite, (unclear & ~infinite) | s.over)
     return reduce_sets(loss, sets, weight, reduction, normalizer)
 
-# %% ../nbs/sets/subset_softmax.ipynb #c066
-def pairs_within(dropped: tuple, added: tuple, room: Tensor) -> tuple:
-    "log e_a(P) e_b(N) for b - a <= room (...), but not (0, 0), else -inf; and what it lost; flat."
-    (A, r), (B, q) = dropped, added
-    a = torch.arange(A.shape[-1], device=A.device).unsqueeze(-1)
-    b, A, B = torch.arange(B.shape[-1], device=A.device), A.unsqueeze(-1), B.unsqueeze(-2)
-    some = (b - a <= room[..., None, None]) & (a + b > 0)
-    some = some & (A.detach() != -INF) & (B.detach() != -INF)
-    rest = r.unsqueeze(-1) + q.unsqueeze(-2)
-    c, rest = add(torch.where(some, A, 0.0), torch.where(some, B, 0.0), rest)
-    return torch.where(some, c, -INF).flatten(-2), rest.flatten(-2)
-
-# %% ../nbs/sets/subset_softmax.ipynb #c067
-def log_each(u: Tensor, rest: Tensor, s: Sides) -> Tensor:
-    "The sum of the binary cross-entropies of scores u + rest: no bound on the number of labels."
-    v = torch.where(s.labelled, -u, u)
-    some = (s.labelled | s.without) & (v.detach() < INF)
-    v, r = torch.where(some, v, -INF), torch.where(s.labelled, -rest, rest)
-    return log1p_terms(v.unsqueeze(-1), r.unsqueeze(-1)).sum(-1)
-
-
-def log_bounded(u: Tensor, rest: Tensor, s: Sides, K: int) -> Tensor:
-    "Equation (5) for scores u + rest that are measured from the threshold."
-    M = max(s.most, 1)
-    back, r = falling(-u, s.labelled, -rest)
-    dropped = log_sums(back[..., :M], M, r[..., :M])
-    v, r = falling(u, s.without, rest)
-    return log1p_terms(*pairs_within(dropped, log_sums(v, K, r), K - s.k))
-
-# %% ../nbs/sets/subset_softmax.ipynb #c070
-def bounded_subset_softmax_loss(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    max_labels: int,
-    threshold=0.0,
-    weight: Tensor | None = None,
-    mask: Tensor | None = None,
-    reduction: str = "mean",
-    normalizer=None,
-) -> Tensor:
-    """Softmax cross-entropy over all sets of at most max_labels classes, scores from a threshold.
-
-    log sum_(j <= K) e_j(e^(s - threshold)) - sum_i y_i (s_i - threshold), K = max_labels. With
-    K >= n it is the sum of the binary cross-entropies of s - threshold. Value and gradient are
-    computed in float64 from terms of one sign and rounded once. The work is n log n + n K + K^2.
-
-    Args:
-        logits: (..., n), one score per class, the classes last; float16, bfloat16, float32 or
-            float64. A class without a label at -inf is not there; a label at inf is certain and
-            still counts towards max_labels.
-        target: (..., n) of zeros and ones: bool, integer or floating point.
-        max_labels: integer >= 1; a row with more labels is refused.
-        threshold: finite number or floating tensor that broadcasts to logits, rounded to the
-            dtype of the arithmetic; differentiable.
-        weight: non-negative, broadcasts to (...); multiplies the loss of each row.
-        mask: bool, broadcasts to (..., n); True where a class counts. Others are not there.
-        reduction: "none", "mean" (divides by the number of rows with a class that counts) or
-            "sum".
-        normalizer: positive number or 0-d tensor; what "mean" divides by instead.
-
-    Returns:
-        Losses (...) ("none"), or a 0-d tensor; dtype of logits (float32 under autocast). inf for a
-        label at -inf and for another class at inf that has a place; then the gradient is 0. NaN
-        for a row with a NaN, with inf times 0, with more labels than max_labels where they cannot
-        be read, and beyond e^1300 sets on one side.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what came and what is accepted. Values are
-            checked in eager mode on the CPU.
-
-    Source:
-        J. Su, A softmax and cross-entropy for multi-label classification (2020); equation (5) of
-        the chapter.
-    """
-    check_most(max_labels)
-    sets = prepare_sets(logits, target, weight, mask, reduction, normalizer)
-    d, lost_part = shifted(sets.x, threshold)
-    d, n = d.double(), d.shape[-1]
-    if not n:
-        return reduce_sets(d.sum(-1), sets, weight, reduction, normalizer)
-    s, u = sides(sets, max_labels), d + lost_part  # exact where the scores are float32
-    rest = torch.where(u.abs() < INF, (d - u) + lost_part, 0.0).detach()
-    loss = log_each(u, rest, s) if max_labels >= n else log_bounded(u, rest, s, max_labels)
-    high, low, _, some_P = infinite_sides(sets.x, s)
-    infinite = low | (high & ((s.k < max_labels) | some_P))
-    loss = limits(loss, sets.x, infinite, (high & ~infinite) | s.over)
-    return reduce_sets(loss, sets, weight, reduction, normalizer)
-
 # %% ../nbs/sets/subset_softmax.ipynb #c072
 class SubsetSoftmaxLoss(Criterion, loss=subset_softmax_loss, example=no_sets): ...
-class BoundedSubsetSoftmaxLoss(Criterion, loss=bounded_subset_softmax_loss, example=no_sets): ...
 
 # %% ../nbs/sets/subset_softmax.ipynb #c075
 def check_count(k, logits: Tensor) -> tuple[Tensor | int, int]:
@@ -435,7 +321,7 @@ def inclusion_probabilities(logits: Tensor, k: int | Tensor) -> Tensor:
 
     Source:
         X.-H. Chen, A. P. Dempster, J. S. Liu, Weighted finite population sampling to maximize
-        entropy (1994); equation (6) of the chapter.
+        entropy (1994); equation (4) of the chapter.
     """
     check_scores(logits)
     k, most = check_count(k, logits)
@@ -505,48 +391,44 @@ def _each_class(u: Tensor, J: int) -> tuple[Tensor, Tensor]:
     return front[-1], split
 
 # %% ../nbs/sets/subset_softmax.ipynb #c082
-def reference(logits: Tensor, labels: Tensor, K: int | None = None, theta: float = 0.0) -> tuple:
-    """Losses (N,) and gradients (N, n) of float64 scores (N, n): the reference of the audit.
+def of_pairs(s: Tensor, labels: Tensor, J: int, fits: Tensor) -> tuple[Tensor, Tensor]:
+    """log(1 + sum of e_a(P) e_b(N)), (N,), and its gradient, (N, n), from float64 scores (N, n).
 
     Args:
-        logits, labels: float64 and bool (N, n).
-        K: most classes of a set; None: exactly as many as there are labels.
-        theta: the threshold.
+        J: most classes to take out or to put in.
+        fits: bool (..., J + 1, J + 1), the pairs (a, b) that count; (0, 0) is the 1.
     """
-    k, s = labels.sum(1), logits - theta
-    if K is not None and K >= s.shape[1]:  # no bound: every class by itself
-        z = torch.where(labels, -s, s)
-        return softplus(z).sum(1), torch.where(labels, -1.0, 1.0) * torch.sigmoid(z)
-    J, beyond = int(k.max()) if K is None else K, 0.0
-    if K is not None:  # nothing is forced: below -2000 a class is out, and only its label costs
-        beyond = torch.where(labels, s.clamp(min=-2000) - s, 0.0).sum(1)
-        s = s.clamp(min=-2000)
     dropped, label = _each_class(torch.where(labels, -s, -INF), J)
     added, other = _each_class(torch.where(labels, -INF, s), J)
     b, a = torch.arange(J + 1), torch.arange(J + 1)[:, None]
-    fits = (a == b) if K is None else b - a <= (K - k)[:, None, None]
     none = torch.where(fits & (a + b > 0), 0.0, -INF)
     pairs = none + dropped[:, :, None] + added[:, None, :]
     value = torch.logaddexp(torch.zeros_like(s[:, 0]), torch.logsumexp(pairs.flatten(1), 1))
     of_a = torch.logsumexp(none + added[:, None, :], 2)[:, None]
     of_b = torch.logsumexp(none + dropped[:, :, None], 1)[:, None]
     up, down = torch.logsumexp(other + of_b, 2), torch.logsumexp(label + of_a, 2)
-    return value + beyond, torch.exp(up - value[:, None]) - torch.exp(down - value[:, None])
+    return value, torch.exp(up - value[:, None]) - torch.exp(down - value[:, None])
+
+
+def reference(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    "Losses (N,) and gradients (N, n) of float64 scores and bool labels (N, n): the reference of the audit."
+    J = int(labels.sum(1).max())
+    return of_pairs(logits, labels, J, torch.eye(J + 1, dtype=torch.bool))
 
 # %% ../nbs/sets/subset_softmax.ipynb #c084
-def _laws(most: int | None = None, threshold: float = 0.0) -> dict:
-    """Laws, each a function of (loss, a, b, y): scores a, b (N, n) float64, bool labels y; of the
-    bounded form where there is a largest number of labels.
+def _slope(f, a, y):
+    a = a.detach().requires_grad_()
+    return torch.autograd.grad(f(a, y).sum(), a)[0]
+
+
+def laws(few=lambda y: y, threshold: float = 0.0) -> dict:
+    """Laws of a softmax over sets, each a function of (loss, a, b, y): scores a, b (N, n) float64,
+    bool labels y.
+
+    Args:
+        few: takes away labels that are too many for the loss.
+        threshold: what binary cross-entropy measures the scores from.
     """
-    bounded = most is not None
-    near = dict(rtol=1e-11, atol=1e-12)
-
-    def few(y):
-        return y & (y.cumsum(1) <= most) if bounded else y
-
-    def slope(f, a, y):
-        a = a.detach().requires_grad_()
-        return torch.autograd.grad(f(a, y).sum(), a)[0]
 
     def positive(f, a, b, y):
         assert (f(a, few(y)) >= 0).all()
@@ -556,7 +438,7 @@ def _laws(most: int | None = None, threshold: float = 0.0) -> dict:
         assert (f((a + b) / 2, few(y)) <= ends * (1 + 1e-12) + 1e-12).all()
 
     def unordered(f, a, b, y):
-        order = torch.argsort(b[0])
+        order, near = torch.argsort(b[0]), dict(rtol=1e-11, atol=1e-12)
         torch.testing.assert_close(f(a[:, order], few(y)[:, order]), f(a, few(y)), **near)
 
     def monotone(f, a, b, y):
@@ -565,7 +447,7 @@ def _laws(most: int | None = None, threshold: float = 0.0) -> dict:
             assert (f(better, y) <= f(a, y) * (1 + 1e-12) + 1e-12).all()
 
     def gradients_within_1(f, a, b, y):
-        g = slope(f, a, few(y))
+        g = _slope(f, a, few(y))
         assert (torch.where(few(y), -g, g) >= 0).all() and (g.abs() <= 1 + 1e-12).all()
 
     def at_most_the_sum_of_binary_losses(f, a, b, y):
@@ -573,32 +455,33 @@ def _laws(most: int | None = None, threshold: float = 0.0) -> dict:
         binary = softplus(torch.where(few(y), -u, u)).sum(1)
         assert (f(a, few(y)) <= binary * (1 + 1e-12) + 1e-12).all()
 
-    def at_least_the_swaps(f, a, b, y):
-        y = few(y)
+    found = positive, convex, unordered, monotone, gradients_within_1
+    return {f.__name__.replace("_", " "): f for f in (*found, at_most_the_sum_of_binary_losses)}
+
+# %% ../nbs/sets/subset_softmax.ipynb #ss_laws2
+def _own_laws() -> dict:
+    "What holds only where the number of labels is given."
+
+    def at_least_the_pairs(f, a, b, y):
         N = torch.logsumexp(torch.where(y, -INF, a), 1)
         P = torch.logsumexp(torch.where(y, -a, -INF), 1)
-        lower = softplus(N + P)
-        if bounded:
-            lower = torch.maximum(lower, subset_softmax_loss(a, y, reduction="none"))
-        assert (f(a, y) >= lower * (1 - 1e-12) - 1e-12).all()
+        assert (f(a, y) >= softplus(N + P) * (1 - 1e-12) - 1e-12).all()
 
     def invariant_under_shifts(f, a, b, y):
         torch.testing.assert_close(f(a + 3.0, y), f(a, y), rtol=1e-9, atol=1e-11)
 
     def dual(f, a, b, y):
-        torch.testing.assert_close(f(-a, ~y), f(a, y), **near)
+        torch.testing.assert_close(f(-a, ~y), f(a, y), rtol=1e-11, atol=1e-12)
 
     def gradients_sum_to_0(f, a, b, y):
-        assert (slope(f, a, y).sum(1).abs() <= 1e-10).all()
+        assert (_slope(f, a, y).sum(1).abs() <= 1e-10).all()
 
-    laws = [positive, convex, unordered, monotone, gradients_within_1]
-    laws += [at_most_the_sum_of_binary_losses, at_least_the_swaps]
-    laws += [] if bounded else [invariant_under_shifts, dual, gradients_sum_to_0]
-    return {f.__name__.replace("_", " "): f for f in laws}
+    found = at_least_the_pairs, invariant_under_shifts, dual, gradients_sum_to_0
+    return {f.__name__.replace("_", " "): f for f in found}
 
 # %% ../nbs/sets/subset_softmax.ipynb #c085
-def _refusals(bounded: bool) -> tuple:
-    "Calls that one of the two forms must refuse."
+def refusals(more=()) -> tuple:
+    "Calls that a softmax over sets must refuse."
     from lossbook.sets import set_refusals
 
     def bad(value, kind, words):
@@ -610,85 +493,30 @@ def _refusals(bounded: bool) -> tuple:
         bad(0, ValueError, "0, expected an integer of at least 1"),
         ("more labels than max_labels", {"max_labels": 1}, ValueError, many),
     )
-    if not bounded:
-        return set_refusals(own=own)
-    more = (
-        bad(None, TypeError, "NoneType"),
-        ("an infinite threshold", {"threshold": INF}, ValueError, "threshold: got inf"),
-        ("a threshold as text", {"threshold": "0"}, TypeError, "threshold: got str"),
-        ("a threshold per pair", {"threshold": torch.zeros(2)}, ValueError, "threshold: got shape"),
-    )
-    return tuple(
-        (what, {"max_labels": 2, **call}, kind, words)
-        for what, call, kind, words in set_refusals(own=own + more)
-    )
+    return set_refusals(own=own + tuple(more))
 
 
-def _sizes(most: int) -> dict:
+def sizes(most: int) -> dict:
     "How many classes the audit tries, how many scores, and how many labels at most."
     return {"quick": ((1, 2, 5, 40), 3000, min(6, most)), "full": ((1, 2, 5, 40, 500), 40_000, most)}
 
 
-_FACTS = {
-    "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
-    "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
-    "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
-}
-_HALF = dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))
-_SHARED = {"kind": "sets", "chapter": "nbs/sets/subset_softmax.ipynb"}
-
-
-def subset_claim():
-    "What this chapter claims about `subset_softmax_loss`."
+def claims() -> list:
+    "What this chapter claims."
     from lossbook.audit import Claim
 
-    return Claim(
+    return [Claim(
         "subset_softmax_loss", spec(), subset_softmax_loss, SubsetSoftmaxLoss,
-        promise={"float64": (2, 4), **_HALF},
+        kind="sets", chapter="nbs/sets/subset_softmax.ipynb",
+        promise={"float64": (2, 4), **dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))},
         properties={
-            **_FACTS,
+            "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
+            "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
+            "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
             "domain and range": r"$s\in\mathbb{R}^n$, $L\in[0,\infty)$; 0 for $k=0$ and $k=n$",
             "convex": "yes; flat along $(1,\\dots,1)$ only",
             "Lipschitz constant": r"$\sqrt{2\min(k,n-k)}$ in the 2-norm; smoothness ½",
         },
-        laws=_laws(), refuses=_refusals(bounded=False), reference=reference,
-        traits={"soft": False, "sizes": _sizes(20)},
-        **_SHARED,
-    )
-
-
-def bounded_claim(max_labels: int = 6, threshold: float = 0.5):
-    "What this chapter claims about `bounded_subset_softmax_loss` with a bound and a threshold."
-    from lossbook.audit import Claim
-
-    return Claim(
-        "bounded_subset_softmax_loss", bounded_spec(),
-        bounded_subset_softmax_loss, BoundedSubsetSoftmaxLoss,
-        options={"max_labels": max_labels, "threshold": threshold},
-        parameters={"K": max_labels, "theta": threshold},
-        promise={"float64": (3, 5), **_HALF},
-        properties={
-            **_FACTS,
-            "domain and range": r"$s\in\mathbb{R}^n$, at most $K$ labels, $L\in(0,\infty)$",
-            "convex": "yes, strictly",
-            "Lipschitz constant": r"below $\sqrt n$ in the 2-norm",
-        },
-        laws=_laws(max_labels, threshold), refuses=_refusals(bounded=True),
-        reference=partial(reference, K=max_labels, theta=threshold),
-        traits={
-            "soft": False, "most": max_labels, "sizes": _sizes(min(6, max_labels)),
-            "called": {"K": "max_labels", "theta": "threshold"},
-        },
-        factory=bounded_claim,
-        **_SHARED,
-    )
-
-
-def claims() -> list:
-    "What this chapter claims."
-    return [subset_claim(), bounded_claim()]
-
-
-def variants() -> list:
-    "A bound below the three classes that are measured in float64, where 6 would allow every set."
-    return [bounded_claim(max_labels=2)]
+        laws=laws() | _own_laws(), refuses=refusals(), reference=reference,
+        traits={"soft": False, "sizes": sizes(20)},
+    )]

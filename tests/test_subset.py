@@ -11,13 +11,12 @@ from torch.testing import assert_close
 
 import lossbook.sets  # noqa: F401  (registers the kind)
 from lossbook.audit import make_subject
+from lossbook import bounded as bounded_page, subset_softmax as page
+from lossbook.bounded import BoundedSubsetSoftmaxLoss, bounded_subset_softmax_loss
 from lossbook.cross_entropy import cross_entropy
 from lossbook.sets import enclosures
 from lossbook.subset_softmax import (
-    BoundedSubsetSoftmaxLoss,
     SubsetSoftmaxLoss,
-    bounded_subset_softmax_loss,
-    claims,
     inclusion_probabilities,
     reference,
     subset_softmax_loss,
@@ -99,11 +98,11 @@ def test_what_an_excluded_pair_loses_does_not_enter_the_sum(x, dtype):
     (slope,) = torch.autograd.grad(loss, z)
     assert math.isclose(loss.item(), math.log1p(math.exp(-1)), rel_tol=1e-7 if dtype == torch.float32 else 1e-15)
     assert slope[0, 0] == 0 and math.isclose(slope[0, 1].item(), -1 / (1 + math.e), rel_tol=1e-7)
-    value, gradient = reference(z.detach().double(), y, K=1, theta=-1.0)
+    value, gradient = bounded_page.reference(z.detach().double(), y, K=1, theta=-1.0)
     assert math.isclose(value.item(), loss.item(), rel_tol=1e-7) and torch.allclose(gradient, slope.double(), rtol=1e-7)
 
 
-@pytest.mark.parametrize("claim", claims(), ids=lambda c: c.name)
+@pytest.mark.parametrize("claim", [*page.claims(), *bounded_page.claims()], ids=lambda c: c.name)
 @pytest.mark.parametrize("pattern", ((1, 0, 0), (1, 1, 0), (1, 1, 0, 0)), ids=str)
 def test_the_reference_against_enclosures(claim, pattern):
     value, slopes = enclosures(make_subject(claim), pattern)
@@ -117,8 +116,8 @@ def test_the_reference_against_enclosures(claim, pattern):
 @pytest.mark.parametrize("K", (1, 2, 3))
 @pytest.mark.parametrize("theta", (0.0, 0.375, -20.5))
 def test_bounded_in_float64_against_enclosures_where_the_bound_counts(K, theta):
-    claim = claims()[1]
-    subject = make_subject(replace(claim, options={"max_labels": K, "threshold": theta}, parameters={"K": K, "theta": theta}, reference=lambda a, y: reference(a, y, K, theta)))
+    (claim,) = bounded_page.claims()
+    subject = make_subject(replace(claim, options={"max_labels": K, "threshold": theta}, parameters={"K": K, "theta": theta}, reference=lambda a, y: bounded_page.reference(a, y, K, theta)))
     for k in range(K + 1):
         pattern = tuple(int(i < k) for i in range(4))
         value, slopes = enclosures(subject, pattern)

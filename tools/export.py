@@ -21,6 +21,7 @@ import re
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
 from configparser import ConfigParser
 from dataclasses import dataclass, field
@@ -218,7 +219,9 @@ def export_copy(root: Path, cfg, plan: Plan, away: Path) -> dict[str, str]:
     except ImportError as err:
         raise Refused(f"nbdev cannot be imported ({err}): run `make env`") from None
     except (UserWarning, AssertionError, SyntaxError) as err:
-        raise Refused(f"nbdev: {err}") from None
+        place = traceback.extract_tb(err.__traceback__)[-1].name
+        if place == "relative_import": err = "a cell has `from .module import ...`: write `from lossbook.module import ...`"
+        raise Refused(f"nbdev: {err or place}") from None
     finally:
         os.chdir(back)
     return {
