@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 
 from .bce import binary_cross_entropy_with_logits
-from .cross_entropy import _fused, _sum, cross_entropy
+from .cross_entropy import _exp_of_others, _fused, _sum, cross_entropy
 from .focal import sigmoid_focal_loss, softmax_focal_loss
 from .fused import Workspace, _pieces, compiled
 from .multilabel import multilabel_cross_entropy, sparse_multilabel_cross_entropy
@@ -354,17 +354,17 @@ class Copy(Contender):
 
 
 class Passes(Contender):
-    "The three passes of an eager loss of rows and no loss: `torch.exp`, accurate sums and one scaling, in pieces, into memory that is there."
+    "The three passes of an eager loss of rows and no loss: exponentials, accurate sums and one scaling, in pieces, into memory that is there."
 
-    def __init__(self, logits):
-        super().__init__(PASSES, None, logits, None, who="passes")
+    def __init__(self, logits, target):
+        super().__init__(PASSES, None, logits, target.unsqueeze(1), who="passes")
         self.source, self.place = logits, torch.empty_like(logits)
 
     def run(self):
         room = Workspace()
         for i in _pieces(self.source, _fused.dim, _fused.times):
-            e = torch.exp(self.source[i], out=self.place[i])
-            e.mul_(_sum(room.again(), e).reciprocal_().float())
+            e = _exp_of_others(room.again(self.place[i]), self.source[i], self.target[i])
+            e.mul_(_sum(room, e).reciprocal_().float())
         return self.place
 
 
@@ -445,7 +445,7 @@ def contenders(
     found = _own(work, logits, target, compile, functions)
     if only is None or set(only) & {*PEERS, "by hand"}:
         found += _others(work, logits, target, compile, functions, absent)
-    if work.native == "cross_entropy" and work.moved and logits.device.type == "cpu": found.append(Passes(logits))
+    if work.native == "cross_entropy" and work.moved and logits.device.type == "cpu": found.append(Passes(logits, target))
     found.append(Copy(logits))
     return [c for c in found if only is None or c.who in only], absent
 

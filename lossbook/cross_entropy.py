@@ -18,9 +18,9 @@ from .stable import exp_difference
 INF = float("inf")
 
 # %% auto #0
-__all__ = ['INF', 'LANES', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log', 'kernel_sums',
-           'row_kernel', 'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes', 'prepare_rows',
-           'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
+__all__ = ['INF', 'SOME', 'MANY', 'LANES', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log',
+           'kernel_sums', 'row_kernel', 'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes',
+           'prepare_rows', 'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
 def spec():
@@ -105,6 +105,21 @@ def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tens
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_sums
 _LEAST, _MOST = 2.0**-126, 2.0**127
+SOME, MANY = 256, 4096  # classes from which on other ways are faster
+
+
+def _exp_of_others(room, x: Tensor, at: Tensor) -> Tensor:
+    """e^x, and 0 at the right class.
+
+    PyTorch's `exp` may be that of a library that is slow on some processors. The derivative of
+    log-softmax, g - e^x sum(g), has an exponential of PyTorch's own, as exact; sum(g) is -1 here.
+    """
+    e = room.result(x, spare=False)
+    if x.dim() > 2 or x.shape[1] < SOME: return torch.exp(x, out=e).scatter_(1, at, 0.0)
+    g = room.zeros(x.shape, x.dtype).scatter_(1, at, -1.0)
+    torch.ops.aten._log_softmax_backward_data.out(g, x, 1, x.dtype, out=e)
+    g.scatter_(1, at, 0.0)
+    return e.scatter_(1, at, 0.0)
 
 
 def _sum(room, e: Tensor) -> Tensor:
@@ -113,7 +128,7 @@ def _sum(room, e: Tensor) -> Tensor:
     A sum of float32 into float64 is slow too: of some hundred classes eight are added first.
     """
     size, n = e.shape[1], e.shape[1] // 8
-    if e.dtype == torch.float32 and e.dim() == 2 and size >= 256:
+    if e.dtype == torch.float32 and e.dim() == 2 and size >= SOME:
         eights = torch.sum(e[:, :8 * n].unflatten(1, (8, n)), 1, out=room((e.shape[0], n), e.dtype))
         total = eights.sum(1, keepdim=True, dtype=torch.float64)
         return total if 8 * n == size else total + e[:, 8 * n:].sum(1, keepdim=True, dtype=torch.float64)
@@ -128,7 +143,7 @@ def _sum(room, e: Tensor) -> Tensor:
 def _neg_log(own: Tensor, others: Tensor, score: Tensor, m) -> Tensor:
     "-log p_t: log(1 + O / T), or m - s_t + log(O + T) where O is larger and nothing cancels."
     s, ahead = torch.log1p(others / own), own > others
-    if not torch.compiler.is_compiling() and ahead.all(): return s  # a compiler sees no values
+    if ahead.all(): return s
     return torch.where(ahead, s, (m - score.double()) + torch.log(own + others))
 
 
@@ -166,10 +181,10 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_range
 def _in_range(parts, g, sums, least, numbers) -> tuple:
-    "Of rows with T, O and s_t: which are in range (None: all), the loss, and g times the share and the pull."
-    own, others, score = sums
+    "Of rows with T and O: which are in range (None: all), the loss, and g times the share and the pull."
+    own, others = sums
     fits = _kernel_fit(own + others, least)
-    loss, share, pull = parts(own, others, _neg_log(own, others, score, 0.0), *numbers)
+    loss, share, pull = parts(own, others, torch.log1p(others / own), *numbers)
     if g is None: return fits, loss, share, pull
     share, pull = share * per_row(g), pull * per_row(g)
     return _both(fits, _kernel_slopes_fit(share, pull)), loss, share, pull
@@ -185,9 +200,9 @@ def row_kernel(parts):
         return handed(g, *rows(room, g, room.copy(x, torch.float32), index, *numbers))
 
     def rows(room, g, x, index, *numbers):
-        at, e = index.unsqueeze(1), torch.exp(x, out=room.result(x, spare=False))
-        own, others = e.gather(1, at).double(), _sum(room, e.scatter_(1, at, 0.0))
-        sums = own, others, x.gather(1, at)
+        at = index.unsqueeze(1)
+        e = _exp_of_others(room, x, at)
+        sums = x.gather(1, at).double().exp(), _sum(room, e)
         fits, loss, share, pull = _in_range(parts, g, sums, lambda: x.amin(1, keepdim=True).exp(), numbers)
         if fits is not None and not fits.any(): return in_double(room, g, x, index, *numbers)
         if g is not None: e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
@@ -211,27 +226,38 @@ def row_kernel(parts):
 LANES = 16  # numbers of float32 in a register: as many times is computed what there is one of in each row
 
 
+def _strips(x: Tensor) -> list:
+    "Into how many classes each a row is cut: very many in four equal strips and a short one, so that four exponentials are added before float64 takes over."
+    size = (x.shape[1] // 4 - LANES // 2) // LANES * LANES
+    return [size] * 4 + [x.shape[1] - 4 * size] if x.dim() == 2 and x.shape[1] >= MANY else [x.shape[1]]
+
+
 def row_whole(parts):
     "The same for `compiled`, of all rows in one pass; a row that is out of range gets NaN."
 
-    def rows(g, x, classes, index, keep, own, score, lanes, *numbers):
-        at_class = classes == index.unsqueeze(1).int()
-        e = torch.exp(torch.where(at_class, -INF, _filled(x, keep)))
-        others = e.sum(1, keepdim=True, dtype=torch.float64)
-        if g is None: return others, None
-        T, O = own + lanes, others + lanes
-        share = g * parts(T, O, _neg_log(T, O, score, 0.0), *numbers)[1]
-        return others, e * share.float().amax(1, keepdim=True)
+    def rows(g, x, classes, index, keep, own, lanes, *numbers):
+        strips, a = [], 0
+        for size in _strips(x):
+            at_class = classes[:size] == (index - a).unsqueeze(1).int()
+            strips.append(torch.exp(torch.where(at_class, -INF, _filled(x[:, a:a + size], keep))))
+            a += size
+        *equal, last = strips
+        added = [sum(equal[1:], equal[0]), last] if equal else [last]
+        sums = [e.sum(1, keepdim=True, dtype=torch.float64) for e in added]
+        if g is None: return sums, None
+        T, O = own + lanes, sum(sums, lanes)
+        share = g * parts(T, O, torch.log1p(O / T), *numbers)[1]
+        share = share.float().amax(1, keepdim=True)
+        return sums, torch.cat([e * share for e in strips], 1) if equal else last * share
 
     def whole(run, g, x, index, keep, *numbers):
         at, beside = index.unsqueeze(1), [1] * (x.dim() - 2)
-        score = _filled(x.gather(1, at), keep)
-        own = torch.exp(score).double()
+        own = _filled(x.gather(1, at), keep).double().exp()
         classes = torch.arange(x.shape[1], dtype=torch.int32).view(-1, *beside)
         lanes = torch.zeros(LANES, *beside, dtype=torch.float64)
-        others, slope = run(rows, g, x, classes, index, keep, own, score, lanes, numbers=numbers)
+        sums, slope = run(rows, g, x, classes, index, keep, own, lanes, numbers=numbers)
         least = lambda: _filled(x, keep).amin(1, keepdim=True).exp()
-        fits, loss, _, pull = _in_range(parts, g, (own, others, score), least, numbers)
+        fits, loss, _, pull = _in_range(parts, g, (own, sum(sums)), least, numbers)
         loss = loss if fits is None else torch.where(fits, loss, float("nan"))
         return loss.squeeze(1), None if g is None else slope.scatter_(1, at, -pull.float())
 
@@ -246,7 +272,7 @@ def row_fused(composition, parts) -> Fused:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
     """
     kernel, whole = row_kernel(parts), row_whole(parts)
-    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=8, whole=whole)
+    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=4, whole=whole)
 
 
 _fused = row_fused(_composition, _parts)

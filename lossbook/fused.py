@@ -6,9 +6,10 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, update_wrapper
+from functools import update_wrapper
 from inspect import CO_VARARGS
 from types import FunctionType
+from warnings import warn
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -21,8 +22,9 @@ from .reduction import reduce
 
 
 # %% auto #0
-__all__ = ['PIECE', 'OPERATION', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused', 'is_compiled',
-           'one_pass', 'reduced', 'handed', 'per_row', 'is_hard', 'all_hard', 'in_float32', 'power', 'compiled']
+__all__ = ['PIECE', 'OPERATION', 'KINDS', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused',
+           'is_compiled', 'one_pass', 'reduced', 'handed', 'per_row', 'is_hard', 'all_hard', 'in_float32', 'power',
+           'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -96,7 +98,7 @@ def _pieces(x: Tensor, dim: int | None, times: int = 1):
 class Workspace:
     "Buffers that the pieces of one call share: the n-th request of each piece gets the same memory."
 
-    def __init__(self): self.kept, self.next, self.target = [], 0, None
+    def __init__(self): self.kept, self.next, self.target, self.blank = [], 0, None, None
 
     def again(self, target: Tensor | None = None) -> Workspace:
         "Start over: what was handed out before may be overwritten. The result belongs in target."
@@ -113,6 +115,12 @@ class Workspace:
         if buffer.dtype == dtype and buffer.numel() >= n: return buffer.view(-1)[:n].view(shape)
         self.kept[k] = torch.empty(shape, dtype=dtype)
         return self.kept[k]
+
+    def zeros(self, shape, dtype: torch.dtype) -> Tensor:
+        "Zeros, the same memory in each piece: who writes to it puts the zeros back."
+        if self.blank is not None and self.blank.shape == shape: return self.blank
+        self.blank = torch.zeros(shape, dtype=dtype)  # the last piece is a smaller one
+        return self.blank
 
     def copy(self, t: Tensor, dtype: torch.dtype) -> Tensor:
         "t in another dtype; t itself where it has that dtype already, so not to be written to."
@@ -407,10 +415,10 @@ class _Once:
         self.served = True
 
     def run(self, f, *tensors, numbers=()):
-        "f(*tensors, *numbers), compiled: for each kind of arguments apart, since PyTorch counts how often it has compiled one function anew."
+        "f(*tensors, *numbers), compiled."
         tensors = [t if t is None else t.data for t in tensors]  # of a view it looks at the tensor behind it too
-        kind = tuple(None if t is None else (t.dtype, t.is_contiguous(), *(n == 1 for n in t.shape)) for t in tensors)
-        return _compile_pass(f, numbers, self.options, kind)(*tensors)
+        kind = tuple(None if t is None else (t.dtype, *_form(t)) for t in tensors)
+        return _compile(f, self.options, (kind, numbers), numbers)(*tensors)
 
     def losses(self, loss: Fused, over, wanted: bool, x: Tensor, *rest) -> tuple:
         "As `Fused.losses`."
@@ -434,12 +442,28 @@ def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
     finally: _once.reset(token)
 
 
-@lru_cache(maxsize=128)  # each gamma has its own
-def _compile_pass(f, numbers: tuple, options: tuple, kind: tuple):
-    def run(*tensors): return f(*tensors, *numbers)
-    code = run.__code__.replace(co_name="one_pass")  # PyTorch counts what it has compiled by code object
-    own = FunctionType(code, run.__globals__, "one_pass", None, run.__closure__)
-    return torch.compile(own, fullgraph=True, **dict(options))
+_compiled, KINDS = {}, 64  # of a function and options what was compiled, and for how many kinds of arguments at most
+
+
+class _TooMany(Exception):
+    "This call is not to be compiled."
+
+
+def _form(t: Tensor) -> tuple:
+    "What PyTorch compiles a function anew for, of a tensor whose sizes may vary."
+    return t.is_contiguous(), *(n == 1 for n in t.shape)
+
+
+def _compile(f, options: tuple, kind: tuple, numbers: tuple = ()):
+    "f compiled for one kind of arguments, apart from others: PyTorch compiles one function anew only a few times, and then refuses."
+    made = _compiled.setdefault((f, options), {})
+    if kind not in made:
+        if len(made) >= KINDS: raise _TooMany
+        def run(*args, **kwargs): return f(*args, *numbers, **kwargs)
+        code = run.__code__.replace(co_name="compiled")  # PyTorch counts by code object
+        own = FunctionType(code, run.__globals__, "compiled", None, run.__closure__)
+        made[kind] = torch.compile(own, fullgraph=True, **dict(options))
+    return made[kind]
 
 # %% ../nbs/foundations/fused.ipynb #2de25e6b
 NARROW = (torch.float16, torch.bfloat16, torch.float32)  # of kernels that compute sums in float64
@@ -503,18 +527,20 @@ def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
     return out
 
 # %% ../nbs/foundations/fused.ipynb #c027
-@lru_cache(maxsize=None)
-def _compile(loss, options): return torch.compile(loss, fullgraph=True, **dict(options))
-
-
 def _kind(args, kwargs) -> tuple:
     "What decides, of the arguments of a call, whether one pass serves it."
     def of(a):
         if not isinstance(a, Tensor): return type(a)
-        return type(a), a.dtype, a.device.type, a.dim(), a.requires_grad
+        return type(a), a.dtype, a.device.type, a.requires_grad, *_form(a)
     tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
     now = torch.is_grad_enabled(), is_plain(*tensors)
     return (*map(of, args), *((k, of(a)) for k, a in kwargs.items()), *now)
+
+
+def _values(loss, args, kwargs) -> tuple:
+    "The options of a call that are no tensors, and those that a module holds: a graph has them built in."
+    held = vars(loss).values() if isinstance(loss, torch.nn.Module) else ()
+    return tuple(a for a in (*args, *kwargs.values(), *held) if isinstance(a, (bool, int, float, str)))
 
 
 def _in_one_pass(loss, options, args, kwargs):
@@ -529,6 +555,9 @@ def _in_one_pass(loss, options, args, kwargs):
 def compiled(loss, **options):
     """The same loss through `torch.compile`: compiled at the first call, and for each new value of
     an option such as gamma; values need not be checked.
+
+    For each new dtype, layout and number of dimensions too, and anew when a size changes for the
+    first time. After 64 kinds of calls it warns, and calls of other kinds are not compiled.
 
     Args:
         loss: a loss function or module of this package, or any callable of tensors that can be
@@ -554,12 +583,15 @@ def compiled(loss, **options):
 
     def call(*args, **kwargs):
         if torch.compiler.is_compiling(): return loss(*args, **kwargs)  # a part of a larger graph
-        kind = _kind(args, kwargs) if serves else None
+        kind = _kind(args, kwargs)
         try:
             if serves and kind not in graphs:
                 try: return _in_one_pass(loss, how, args, kwargs)
                 except _NotServed: graphs.add(kind)
-            return _compile(loss, how)(*args, **kwargs)
+            return _compile(loss, how, (kind, _values(loss, args, kwargs)))(*args, **kwargs)
+        except _TooMany:
+            warn(f"compiled: {KINDS} kinds of calls are compiled already, this one is not; pass what changes from call to call as a tensor", stacklevel=2)
+            return loss(*args, **kwargs)
         except Exception as error:
             if type(error).__name__ != "InvalidCxxCompiler" and "C++ compiler" not in str(error): raise
             hint = "torch.compile needs a C++ compiler, such as g++, on this machine"

@@ -1,7 +1,9 @@
 """Every loss can be computed in more than one way: by its kernel, by its composition, compiled. Each way keeps the promises."""
 import contextlib
+import inspect
 import itertools
 import random
+import warnings
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from lossbook.audit import measure
 from lossbook.bench import allocations
 from lossbook.cross_entropy import cross_entropy
 from lossbook.exact import ulp_error
-from lossbook.focal import _minus_weight, claim_for, softmax_claim_for, softmax_focal_loss
+from lossbook.focal import _minus_weight, claim_for, sigmoid_focal_loss, softmax_claim_for, softmax_focal_loss
 
 WITH_KERNEL = {"binary_cross_entropy_with_logits", "sigmoid_focal_loss", "cross_entropy", "softmax_focal_loss",
                "multilabel_cross_entropy", "sparse_multilabel_cross_entropy"}
@@ -307,9 +309,9 @@ def test_weights_of_labels_lose_no_digit():
     assert ways == {True, False}
 
 
-def wide_rows(claim):
-    "64 rows times 4096 scores, and a target."
-    x = torch.randn(64, 4096, generator=torch.Generator().manual_seed(0)).requires_grad_()
+def wide_rows(claim, classes=5000):
+    "64 rows of scores, and a target."
+    x = torch.randn(64, classes, generator=torch.Generator().manual_seed(0)).requires_grad_()
     return x, (x.detach() > 2).float() if of_sets(claim) else x.argmin(1)
 
 
@@ -336,14 +338,61 @@ def test_a_gradient_per_row_makes_no_wide_table(claim):
     torch.testing.assert_close(first, wanted, rtol=4e-6, atol=1e-37)
 
 
+@pytest.mark.parametrize("classes", (2000, 5000))
 @once
-def test_one_pass_is_one_loop_over_rows(claim):
-    "The gradient is all it makes of the size of the scores: exponentials stay with their row."
-    x, target = wide_rows(claim)
+def test_one_pass_is_one_loop_over_rows(claim, classes):
+    "The gradient is all it makes of the size of the scores: exponentials stay with their row, in strips or not."
+    x, target = wide_rows(claim, classes)
     call = fused.compiled(claim.loss)
     def run(): return torch.autograd.grad(call(x, target, **claim.options), x)
     run()
     assert x.nbytes <= most_of(run) < 1.2 * x.nbytes
+
+
+ROWS = ("cross_entropy", "softmax_focal_loss")
+
+
+@each_claim(lambda c: c.name in ROWS)
+def test_one_pass_of_very_many_classes(claim):
+    "Labels in every strip and in what is left; other numbers of rows and of classes; rows out of range."
+    call, options = fused.compiled(claim.loss), {**claim.options, "reduction": "none"}
+    for rows, classes in ((40, 4096), (40, 5003), (7, 5003), (1, 4100)):
+        first = 3 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(rows))
+        target = torch.linspace(0, classes - 1, rows).long()
+        if rows > 3: first[1], first[2, 0], first[3] = 200.0, -float("inf"), first[3] - 150
+        ways = [taken(f, first, target, **options) for f in (call, claim.loss)]
+        assert ways[0][2] == {"one pass"}
+        torch.testing.assert_close(*(w[:2] for w in ways), rtol=4e-6, atol=1e-37)
+        with torch.no_grad(): torch.testing.assert_close(call(first, target, **options), ways[1][0], rtol=4e-6, atol=1e-37)
+
+
+@each_claim(lambda c: c.name in ROWS)
+def test_sums_of_very_many_classes_keep_the_promise(claim):
+    "Equal scores are the worst to add: every rounding goes the same way."
+    first = torch.linspace(-3, 3, 64).unsqueeze(1).expand(64, 50_000).contiguous()
+    target = torch.arange(64)
+    with fused.composition(): wanted = taken(claim.loss, first.double(), target, reduction="none", **claim.options)
+    for call in (fused.compiled(claim.loss), claim.loss):
+        got = taken(call, first, target, reduction="none", **claim.options)
+        assert got[2] != {"composition"}
+        for found, exact, allowed in zip(got, wanted, claim.promise["float32"]):
+            ulp = torch.finfo(torch.float32).eps * 2.0 ** torch.frexp(exact)[1] / 2
+            assert ((found - exact) / ulp).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+@each_claim(lambda c: c.name in ROWS)
+def test_pieces_of_many_classes(claim, dtype, monkeypatch):
+    "Each piece has other labels, the last one is smaller; rows next to each other in memory or not."
+    monkeypatch.setattr(fused, "PIECE", 1000)
+    first = 3 * torch.randn(50, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
+    target = torch.linspace(0, 299, 50).long()
+    assert len(list(fused._pieces(first, 1, 4))) > 3
+    for x in (first, first.mT.contiguous().mT):
+        got = taken(claim.loss, x, target, reduction="none", **claim.options)
+        with fused.composition(): wanted = taken(claim.loss, x, target, reduction="none", **claim.options)
+        assert got[2] == {"kernel"}
+        torch.testing.assert_close(got[:2], wanted[:2], rtol=4e-6 if dtype == torch.float32 else 0.008, atol=1e-37)
 
 
 def test_one_pass_of_sets_beyond_its_range():
@@ -398,6 +447,7 @@ def test_one_pass_refuses_what_plain_code_refuses():
 @torch._dynamo.config.patch(recompile_limit=2)  # one size, then any size
 def test_one_pass_of_many_kinds():
     "Dtypes of labels, sizes, images, with and without a gradient: more than the eight times that PyTorch compiles one function."
+    fused._compiled.clear()  # what other tests have compiled counts too
     call = fused.compiled(next(c for c in CLAIMS if c.name == "multilabel_cross_entropy").loss, backend="eager")
     for n, kind in itertools.product((1, 2, 3), (torch.bool, torch.int64, torch.float32, torch.float64)):
         for shape in ((n, 4), (n, 1), (2, n, 4)):
@@ -413,6 +463,39 @@ def test_one_pass_of_many_gammas():
     call = fused.compiled(softmax_focal_loss, backend="eager")
     for gamma in torch.linspace(0, 5, 11).tolist():
         torch.testing.assert_close(call(first, target, gamma=gamma), softmax_focal_loss(first, target, gamma=gamma), rtol=4e-6, atol=0)
+
+
+@pytest.mark.parametrize("claim, option", [(c, o) for c in CLAIMS for o in ("gamma", "scale", "label_smoothing", "normalizer")
+                                           if o in inspect.signature(c.loss).parameters and not c.name.startswith("sparse")],
+                         ids=lambda v: getattr(v, "name", v))
+def test_compiled_with_an_option_that_moves(claim, option):
+    "A schedule of more values than PyTorch compiles one function for; and a module whose attribute moves."
+    fused._compiled.clear()
+    first, target = make_inputs(claim, 5, dtype=torch.float32)
+    module = claim.module(**claim.options)
+    call, criterion = (fused.compiled(f, backend="eager") for f in (claim.loss, module))
+    for value in torch.linspace(0.1, 0.5, 10).tolist():
+        options = {**claim.options, option: value}
+        wanted = claim.loss(first, target, **options)
+        torch.testing.assert_close(call(first, target, **options), wanted, rtol=4e-6, atol=0)
+        if option == "normalizer": continue  # of a call, not of the module
+        setattr(module, option, value)
+        torch.testing.assert_close(criterion(first, target), wanted, rtol=4e-6, atol=0)
+
+
+def test_too_many_kinds_are_not_compiled(monkeypatch):
+    "They are computed all the same, with a warning, and what is compiled stays so."
+    fused._compiled.clear()
+    monkeypatch.setattr(fused, "KINDS", 3)
+    logits, target = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    for loss, y in ((softmax_focal_loss, target), (sigmoid_focal_loss, (logits > 0).float())):
+        call = fused.compiled(loss, backend="eager")
+        for gamma in (0.5, 1.5, 2.5): call(logits, y, gamma=gamma)
+        with pytest.warns(UserWarning, match="3 kinds of calls are compiled already"):
+            assert torch.equal(call(logits, y, gamma=3.5), loss(logits, y, gamma=3.5))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            call(logits, y, gamma=2.5)
 
 
 def test_only_losses_of_rows_are_called_as_plain_code():
@@ -444,9 +527,9 @@ def test_a_wrong_one_pass_is_seen(monkeypatch):
         value, slope = of(*args)
         return value, None if slope is None else slope * (1 + 2e-6)
     monkeypatch.setattr(loss, "whole", wrong)
-    fused._compile_pass.cache_clear()
+    fused._compiled.clear()
     found = measure(subject_of(claim), "float32", loss=fused.compiled(claim.loss, backend="eager"))
-    fused._compile_pass.cache_clear()
+    fused._compiled.clear()
     assert max(r["worst"] for r in found["gradient"].values()) > claim.promise["float32"][1]
 
 
