@@ -100,7 +100,7 @@ def _composition(x: Tensor, index: Tensor, keep: Tensor | None) -> Tensor:
 def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "Of rows: the loss, what the gradient of another class is in units of e^s, and minus that of the right one."
     total = own + others
-    return s, 1 / total, others / total
+    return s, total.reciprocal(), others / total
 
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_sums
@@ -129,7 +129,8 @@ def _sum(room, e: Tensor) -> Tensor:
     """
     size, n = e.shape[1], e.shape[1] // 8
     if e.dtype == torch.float32 and e.dim() == 2 and size >= SOME:
-        eights = torch.sum(e[:, :8 * n].unflatten(1, (8, n)), 1, out=room((e.shape[0], n), e.dtype))
+        strips = e.as_strided((e.shape[0], 8, n), (e.stride(0), n * e.stride(1), e.stride(1)))
+        eights = torch.sum(strips, 1, out=room((e.shape[0], n), e.dtype))
         total = eights.sum(1, keepdim=True, dtype=torch.float64)
         return total if 8 * n == size else total + e[:, 8 * n:].sum(1, keepdim=True, dtype=torch.float64)
     if size > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
@@ -170,8 +171,8 @@ def _kernel_fit(total: Tensor, least) -> Tensor | None:
 
 def _kernel_slopes_fit(share: Tensor, pull: Tensor) -> Tensor | None:
     "Where float32 holds the share of a class, or all slopes are 0; None: everywhere."
-    share = share.abs()
     if _all_between(share, 2 * _LEAST, _MOST): return None  # well inside, since the lower end is not in range
+    share = share.abs()
     return (share < _MOST) & (share > _LEAST) | (pull.abs() < 2.0**-150)
 
 
