@@ -424,7 +424,7 @@ def prepare_rows(
     classes, rows = x.shape[1], (x.shape[0], *x.shape[2:])
     if not classes:
         raise ValueError(f"logits: got shape {tuple(logits.shape)}, which has no class")
-    if tuple(t.shape) not in (rows, tuple(x.shape)):
+    if tuple(t.shape) != rows and t.shape != x.shape:  # a compiler does not know `in` of sizes that vary
         raise ValueError(
             f"target: got shape {tuple(target.shape)}, expected {tuple(rows[1:] if single else rows)}"
             f" (class indices) or {tuple(logits.shape)} (one weight per class)"

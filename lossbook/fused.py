@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import update_wrapper
 from inspect import CO_VARARGS
+from itertools import count
 from types import FunctionType
 from warnings import warn
 
@@ -442,7 +443,7 @@ def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
     finally: _once.reset(token)
 
 
-_compiled, KINDS = {}, 64  # of a function and options what was compiled, and for how many kinds of arguments at most
+_compiled, KINDS, _count = {}, 64, count()  # of a function and options what was compiled, and for how many kinds of arguments at most
 
 
 class _TooMany(Exception):
@@ -460,8 +461,8 @@ def _compile(f, options: tuple, kind: tuple, numbers: tuple = ()):
     if kind not in made:
         if len(made) >= KINDS: raise _TooMany
         def run(*args, **kwargs): return f(*args, *numbers, **kwargs)
-        code = run.__code__.replace(co_name="compiled")  # PyTorch counts by code object
-        own = FunctionType(code, run.__globals__, "compiled", None, run.__closure__)
+        name = f"compiled_{next(_count)}"  # PyTorch counts by code object, and keeps by name which sizes have varied
+        own = FunctionType(run.__code__.replace(co_name=name), run.__globals__, name, None, run.__closure__)
         made[kind] = torch.compile(own, fullgraph=True, **dict(options))
     return made[kind]
 

@@ -483,6 +483,16 @@ def test_compiled_with_an_option_that_moves(claim, option):
         torch.testing.assert_close(criterion(first, target), wanted, rtol=4e-6, atol=0)
 
 
+@each_claim(lambda c: not c.name.startswith("bounded"))
+def test_compiled_where_only_one_size_is_known_to_vary(claim):
+    "The compiler takes the number of rows of the scores for one that may vary, and that of the labels for 5."
+    torch._dynamo.reset()
+    first, target = make_inputs(claim, 5, dtype=torch.float32)
+    torch._dynamo.maybe_mark_dynamic(first, 0)
+    call = torch.compile(claim.loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(call(first, target, **claim.options), claim.loss(first, target, **claim.options), rtol=4e-6, atol=0)
+
+
 def test_too_many_kinds_are_not_compiled(monkeypatch):
     "They are computed all the same, with a warning, and what is compiled stays so."
     fused._compiled.clear()
