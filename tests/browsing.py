@@ -154,14 +154,14 @@ def contact_sheet(folder):
     import datetime
 
     found = {}
-    for file in sorted(folder.glob("*.png")):
+    for file in sorted(folder.glob("*.jpg")):
         if m := re.fullmatch(rf"(.+)-({'|'.join(VIEWS)})", file.stem): found.setdefault(m[1], {})[m[2]] = file
     if not found: return None
 
     def cell(name, view):
         file = found[name].get(view)
         if not file: return "<td>none</td>"
-        small = file.with_suffix(".jpg")
+        small = file.with_suffix(".small.jpg")
         return f'<td><a href="{html.escape(file.name)}"><img loading="lazy" src="{html.escape((small if small.is_file() else file).name)}" alt="{html.escape(name)}, {view}"></a></td>'
 
     rows = "\n".join(f'<tr><th scope="row">{html.escape(name)}</th>{"".join(cell(name, view) for view in VIEWS)}</tr>' for name in sorted(found))

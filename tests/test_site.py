@@ -512,8 +512,8 @@ def test_page_in_the_browser(tab, server, page):
         if size == "desktop": assert not (faint := tab.evaluate(FAINT)), f"too little contrast, {mode}: {faint}"
         if (mode, size) == ("light", "desktop"): assert not (serious := violations(tab)), f"axe-core: {serious}"
         picture = SCREENS / f"{page.removesuffix('.html').replace('/', '-')}-{size}-{mode}"
-        tab.screenshot(path=picture.with_suffix(".png"), full_page=True)
-        tab.screenshot(path=picture.with_suffix(".jpg"), quality=50)
+        tab.screenshot(path=picture.with_suffix(".jpg"), full_page=True, quality=80)
+        tab.screenshot(path=picture.with_suffix(".small.jpg"), quality=50)
     if (button := tab.locator(".lb-tools button")).count():
         button.click()
         assert button.inner_text() == "Fold the code" and tab.evaluate("[...document.querySelectorAll('main details.code-fold')].every(d => d.open)")
@@ -630,10 +630,10 @@ def test_how_soon_a_page_is_readable_from_disk(tab, site, record_property):
 
 def test_the_contact_sheet_shows_what_was_found(tmp_path):
     assert contact_sheet(tmp_path) is None
-    for name in ("index-desktop-light.png", "index-desktop-light.jpg", "index-phone-dark.png", "nbs-a-b-desktop-dark.png", "other.png"): (tmp_path / name).write_bytes(b"x")
+    for name in ("index-desktop-light.jpg", "index-desktop-light.small.jpg", "index-phone-dark.jpg", "nbs-a-b-desktop-dark.jpg", "other.jpg"): (tmp_path / name).write_bytes(b"x")
     text = contact_sheet(tmp_path).read_text(encoding="utf-8")
     assert re.findall(r'<th scope="row">(.*?)</th>', text) == ["index", "nbs-a-b"] and "other" not in text
-    assert '<a href="index-desktop-light.png"><img loading="lazy" src="index-desktop-light.jpg"' in text and 'src="index-phone-dark.png"' in text and text.count("<td>none</td>") == 5
+    assert '<a href="index-desktop-light.jpg"><img loading="lazy" src="index-desktop-light.small.jpg"' in text and 'src="index-phone-dark.jpg"' in text and text.count("<td>none</td>") == 5
 
 
 def search(tab, word):
