@@ -103,7 +103,7 @@ def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tens
     return s, total.reciprocal(), others / total
 
 
-# %% ../nbs/likelihood/cross_entropy.ipynb #ce_sums
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_exp
 _LEAST, _MOST = 2.0**-126, 2.0**127
 SOME, MANY = 256, 4096  # classes from which on other ways are faster
 
@@ -121,7 +121,7 @@ def _exp_of_others(room, x: Tensor, at: Tensor) -> Tensor:
     g.scatter_(1, at, 0.0)
     return e.scatter_(1, at, 0.0)
 
-
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_sums
 def _sum(room, e: Tensor) -> Tensor:
     """The sums over dim 1, in float64; of a few classes by columns, where PyTorch's sum is slow.
 
