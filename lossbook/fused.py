@@ -119,7 +119,7 @@ class Workspace:
 
     def zeros(self, shape, dtype: torch.dtype) -> Tensor:
         "Zeros, the same memory in each piece: who writes to it puts the zeros back."
-        if self.blank is not None and self.blank.shape == shape: return self.blank
+        if self.blank is not None and self.blank.shape == shape and self.blank.dtype == dtype: return self.blank
         self.blank = torch.zeros(shape, dtype=dtype)  # the last piece is a smaller one
         return self.blank
 
@@ -529,7 +529,7 @@ def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
 
 # %% ../nbs/foundations/fused.ipynb #c027
 def _kind(args, kwargs) -> tuple:
-    "What decides, of the arguments of a call, whether one pass serves it."
+    "Of the arguments of a call, what decides which way it takes and what it is compiled for."
     def of(a):
         if not isinstance(a, Tensor): return type(a)
         return type(a), a.dtype, a.device.type, a.requires_grad, *_form(a)
@@ -539,8 +539,8 @@ def _kind(args, kwargs) -> tuple:
 
 
 def _values(loss, args, kwargs) -> tuple:
-    "The options of a call that are no tensors, and those that a module holds: a graph has them built in."
-    held = vars(loss).values() if isinstance(loss, torch.nn.Module) else ()
+    "The options of a call of this book's losses that are no tensors, and those that its modules hold: a graph has them built in."
+    held = vars(loss).values() if isinstance(loss, Criterion) else ()
     return tuple(a for a in (*args, *kwargs.values(), *held) if isinstance(a, (bool, int, float, str)))
 
 
@@ -581,6 +581,7 @@ def compiled(loss, **options):
     how, graphs = tuple(sorted(options.items())), set()
     function = loss.loss if type(loss).__bases__ == (Criterion,) else loss
     serves = any(function is f for f in _ONE_PASS)
+    ours = isinstance(loss, Criterion) or getattr(loss, "__module__", "").partition(".")[0] == __name__.partition(".")[0]
 
     def call(*args, **kwargs):
         if torch.compiler.is_compiling(): return loss(*args, **kwargs)  # a part of a larger graph
@@ -589,7 +590,8 @@ def compiled(loss, **options):
             if serves and kind not in graphs:
                 try: return _in_one_pass(loss, how, args, kwargs)
                 except _NotServed: graphs.add(kind)
-            return _compile(loss, how, (kind, _values(loss, args, kwargs)))(*args, **kwargs)
+            values = _values(loss, args, kwargs) if ours else ()  # in other code PyTorch may take a number for one that varies
+            return _compile(loss, how, (kind, values))(*args, **kwargs)
         except _TooMany:
             warn(f"compiled: {KINDS} kinds of calls are compiled already, this one is not; pass what changes from call to call as a tensor", stacklevel=2)
             return loss(*args, **kwargs)
