@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .criterion import Criterion
 from .stable import add, softplus
-from .subset_softmax import Sides, check_most, coefficient, falling, infinite_sides
+from .subset_softmax import FACTS, HALF_ULP, Sides, check_most, coefficient, falling, infinite_sides
 from .subset_softmax import laws, limits, log1p_terms, log_sums, of_pairs, refusals
 from .subset_softmax import sides, sizes, subset_softmax_loss
 from .two_sums import INF, no_sets, prepare_sets, reduce_sets, shifted
@@ -181,11 +181,9 @@ def claim_for(max_labels: int = 6, threshold: float = 0.5):
         kind="sets", chapter="nbs/sets/bounded.ipynb",
         options={"max_labels": max_labels, "threshold": threshold},
         parameters={"K": max_labels, "theta": threshold},
-        promise={"float64": (3, 5), **dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))},
+        promise={"float64": (3, 5), **HALF_ULP},
         properties={
-            "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
-            "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
-            "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
+            **FACTS,
             "domain and range": r"$s\in\mathbb{R}^n$, at most $K$ labels, $L\in(0,\infty)$",
             "convex": "yes, strictly",
             "Lipschitz constant": r"below $\sqrt n$ in the 2-norm",

@@ -16,10 +16,10 @@ from .stable import add, exp_difference, lost, softplus
 from .two_sums import INF, Sets, log1p_sum, no_sets, prepare_sets, reduce_sets, shifted
 
 # %% auto #0
-__all__ = ['ROOM', 'REACH', 'coefficient', 'spec', 'orders', 'falling', 'running_sum', 'log_sums', 'log_swaps', 'log1p_terms',
-           'Sides', 'check_most', 'sides', 'infinite_sides', 'limits', 'subset_softmax_loss', 'SubsetSoftmaxLoss',
-           'check_count', 'check_scores', 'inclusion_probabilities', 'top_labels', 'of_pairs', 'reference', 'laws',
-           'refusals', 'sizes', 'claims']
+__all__ = ['ROOM', 'REACH', 'HALF_ULP', 'FACTS', 'coefficient', 'spec', 'orders', 'falling', 'running_sum', 'log_sums',
+           'log_swaps', 'log1p_terms', 'Sides', 'check_most', 'sides', 'infinite_sides', 'limits',
+           'subset_softmax_loss', 'SubsetSoftmaxLoss', 'check_count', 'check_scores', 'inclusion_probabilities',
+           'top_labels', 'of_pairs', 'reference', 'laws', 'refusals', 'sizes', 'claims']
 
 # %% ../nbs/sets/subset_softmax.ipynb #c006
 @cache
@@ -455,17 +455,19 @@ def laws(few=lambda y: y, threshold: float = 0.0) -> dict:
         binary = softplus(torch.where(few(y), -u, u)).sum(1)
         assert (f(a, few(y)) <= binary * (1 + 1e-12) + 1e-12).all()
 
+    def at_least_the_pairs(f, a, b, y):
+        y = few(y)
+        N = torch.logsumexp(torch.where(y, -INF, a), 1)
+        P = torch.logsumexp(torch.where(y, -a, -INF), 1)
+        assert (f(a, y) >= softplus(N + P) * (1 - 1e-12) - 1e-12).all()
+
     found = positive, convex, unordered, monotone, gradients_within_1
-    return {f.__name__.replace("_", " "): f for f in (*found, at_most_the_sum_of_binary_losses)}
+    found += at_most_the_sum_of_binary_losses, at_least_the_pairs
+    return {f.__name__.replace("_", " "): f for f in found}
 
 # %% ../nbs/sets/subset_softmax.ipynb #ss_laws2
 def _own_laws() -> dict:
     "What holds only where the number of labels is given."
-
-    def at_least_the_pairs(f, a, b, y):
-        N = torch.logsumexp(torch.where(y, -INF, a), 1)
-        P = torch.logsumexp(torch.where(y, -a, -INF), 1)
-        assert (f(a, y) >= softplus(N + P) * (1 - 1e-12) - 1e-12).all()
 
     def invariant_under_shifts(f, a, b, y):
         torch.testing.assert_close(f(a + 3.0, y), f(a, y), rtol=1e-9, atol=1e-11)
@@ -476,7 +478,7 @@ def _own_laws() -> dict:
     def gradients_sum_to_0(f, a, b, y):
         assert (_slope(f, a, y).sum(1).abs() <= 1e-10).all()
 
-    found = at_least_the_pairs, invariant_under_shifts, dual, gradients_sum_to_0
+    found = invariant_under_shifts, dual, gradients_sum_to_0
     return {f.__name__.replace("_", " "): f for f in found}
 
 # %% ../nbs/sets/subset_softmax.ipynb #c085
@@ -501,6 +503,14 @@ def sizes(most: int) -> dict:
     return {"quick": ((1, 2, 5, 40), 3000, min(6, most)), "full": ((1, 2, 5, 40, 500), 40_000, most)}
 
 
+HALF_ULP = dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))
+FACTS = {  # of both losses of this kind
+    "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
+    "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
+    "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
+}
+
+
 def claims() -> list:
     "What this chapter claims."
     from lossbook.audit import Claim
@@ -508,11 +518,9 @@ def claims() -> list:
     return [Claim(
         "subset_softmax_loss", spec(), subset_softmax_loss, SubsetSoftmaxLoss,
         kind="sets", chapter="nbs/sets/subset_softmax.ipynb",
-        promise={"float64": (2, 4), **dict.fromkeys(("float32", "float16", "bfloat16"), (0.51, 0.51))},
+        promise={"float64": (2, 4), **HALF_ULP},
         properties={
-            "derivative": r"$\pi_i-y_i$, with $\pi_i$ the probability that class $i$ is in the set",
-            "second derivative": r"$\pi_{ij}-\pi_i\pi_j$, the covariance of the random set",
-            "proper": r"yes: at the minimum $\pi$ is the vector of the label probabilities",
+            **FACTS,
             "domain and range": r"$s\in\mathbb{R}^n$, $L\in[0,\infty)$; 0 for $k=0$ and $k=n$",
             "convex": "yes; flat along $(1,\\dots,1)$ only",
             "Lipschitz constant": r"$\sqrt{2\min(k,n-k)}$ in the 2-norm; smoothness ½",
