@@ -131,6 +131,7 @@ def value_and_gradient(
     torch_gradient: dict | None = None,
     symbol: str = "x",
     xlabel: str | None = None,
+    legend: tuple[int, str] = (0, "best"),
 ) -> Picture:
     """Loss and derivative over the logit for several targets.
 
@@ -140,6 +141,7 @@ def value_and_gradient(
         torch_value, torch_gradient: the same labels -> PyTorch's float32 values, drawn dashed;
             optional.
         symbol, xlabel: the name of the logit, or the whole text of the horizontal axis.
+        legend: in which panel it stands, 0 or 1, and where there.
     """
     figure, axes = panels(2, height=2.3, sharex=True)
     colours = ["blue", "orange", "green", "purple", "gold"]
@@ -149,7 +151,7 @@ def value_and_gradient(
         lines = {k: (v, colours[i % 5], "solid") for i, (k, v) in enumerate(exact.items())}
         if other:
             lines |= {f"{k}, PyTorch": (v, "ink", "dashed") for k, v in other.items()}
-        curves(axis, x, lines, title=title, legend="best" if axis is axes[0] else None)
+        curves(axis, x, lines, title=title, legend=legend[1] if axis is axes[legend[0]] else None)
     axes[-1].set_xlabel(xlabel or f"logit ${symbol}$")
     return finish(figure)
 
