@@ -19,6 +19,7 @@ QUARTO_ONLY = {
     "warning: execute.enabled is ignored: smalldocs runs no code",
     "warning: ipynb-filters is ignored: smalldocs runs no code",
     "warning: unknown key html-table-processing",
+    "warning: unknown key tbl-colwidths",
     "warning: format.html.respect-user-color-scheme is ignored",
     "warning: theme light.scss: smalldocs compiles no Sass; use css: and the --bs-* variables",
     "warning: theme dark.scss: smalldocs compiles no Sass; use css: and the --bs-* variables",
