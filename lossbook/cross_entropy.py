@@ -11,7 +11,7 @@ from torch import Tensor
 from .arguments import can_read, check_floating, check_mask, check_number, check_range
 from .arguments import check_shape, check_tensor, constant, wide, working_dtypes
 from .criterion import Criterion
-from .fused import NARROW, Fused, handed, one_pass, per_row, reduced
+from .fused import NARROW, Fused, handed, joined, one_pass, per_row, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale
 from .stable import exp_difference
 
@@ -19,8 +19,9 @@ INF = float("inf")
 
 # %% auto #0
 __all__ = ['INF', 'SOME', 'MANY', 'LANES', 'spec', 'exp_under', 'exponentials', 'gap_of', 'is_class', 'odds', 'neg_log',
-           'kernel_sums', 'row_kernel', 'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows', 'check_classes',
-           'prepare_rows', 'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference', 'claims']
+           'kernel_sums', 'row_loop', 'row_kernel', 'row_whole', 'row_fused', 'neg_log_soft', 'smooth', 'Rows',
+           'check_classes', 'prepare_rows', 'reduce_rows', 'by_index', 'cross_entropy', 'CrossEntropyLoss', 'reference',
+           'claims']
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c005
 def spec():
@@ -181,44 +182,52 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_range
-def _in_range(parts, g, sums, least, numbers) -> tuple:
-    "Of rows with T and O: which are in range (None: all), the loss, and g times the share and the pull."
-    own, others = sums
-    fits = _kernel_fit(own + others, least)
-    loss, share, pull = parts(own, others, torch.log1p(others / own), *numbers)
-    if g is None: return fits, loss, share, pull
-    share, pull = share * per_row(g), pull * per_row(g)
-    return _both(fits, _kernel_slopes_fit(share, pull)), loss, share, pull
+def _of_rows(parts, own, others, numbers) -> tuple:
+    "T and O, and what parts makes of them."
+    return own, others, *parts(own, others, torch.log1p(others / own), *numbers)
+
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_done
+def _finished(g, x, keep, at, rows, slope) -> tuple:
+    "Of all rows: the losses, NaN for one that is out of range, and the gradient, which still lacks the right class; share is times g already."
+    own, others, loss, share, pull = rows
+    fits = _kernel_fit(own + others, lambda: _filled(x, keep).amin(1, keepdim=True).float().exp())
+    if g is not None:
+        pull = pull * per_row(g)
+        fits = _both(fits, _kernel_slopes_fit(share, pull))
+        slope.scatter_(1, at, -pull.float().to(slope.dtype))
+    loss = loss if fits is None else torch.where(fits, loss, float("nan"))
+    return loss.squeeze(1), slope
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
-def row_kernel(parts):
-    """A kernel of (scores, index, which rows count, *numbers); rows that do not are dropped later.
+def row_loop(parts):
+    "Losses of (scores, index, which rows count, *numbers) and their gradient, in pieces of rows."
 
-    In float32, but for rows where a number would leave its range.
-    """
+    def loop(pieces, g, x, index, keep, *numbers):
+        at, slope, found = index.unsqueeze(1), None if g is None else x.new_empty(x.shape), []
+        for room, i in pieces:
+            target = None if g is None else slope[i]
+            z = room.again(target).copy(x[i], torch.float32)
+            e = _exp_of_others(room, z, at[i])
+            *known, share, pull = _of_rows(parts, z.gather(1, at[i]).double().exp(), _sum(room, e), numbers)
+            if g is not None:
+                share = share * per_row(g[i] if isinstance(g, Tensor) and g.dim() else g)
+                e.mul_(share.float())
+                if e.data_ptr() != target.data_ptr(): target.copy_(e)
+            found.append((i, *known, share, pull))
+        return _finished(g, x, keep, at, joined(found, at), slope)
+
+    return loop
+
+# %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern_dbl
+def row_kernel(parts):
+    "The same of a piece, in float64, for rows that are out of range; rows that do not count are dropped later."
 
     def kernel(room, g, x, index, keep, *numbers):
-        return handed(g, *rows(room, g, room.copy(x, torch.float32), index, *numbers))
-
-    def rows(room, g, x, index, *numbers):
-        at = index.unsqueeze(1)
-        e = _exp_of_others(room, x, at)
-        sums = x.gather(1, at).double().exp(), _sum(room, e)
-        fits, loss, share, pull = _in_range(parts, g, sums, lambda: x.amin(1, keepdim=True).exp(), numbers)
-        if fits is not None and not fits.any(): return in_double(room, g, x, index, *numbers)
-        if g is not None: e.mul_(share.float()).scatter_(1, at, pull.neg_().float())
-        if fits is not None and not fits.all():
-            double, slope = in_double(room, g, x, index, *numbers)
-            loss = torch.where(fits, loss, double)
-            if g is not None: e.copy_(torch.where(fits, e, slope))
-        return loss, e
-
-    def in_double(room, g, x, index, *numbers):
         e, own, others, s, _ = kernel_sums(room, x, index)
         loss, share, pull = parts(own, others, s, *numbers)
         if g is not None:
             e.mul_(share * per_row(g)).scatter_(1, index.unsqueeze(1), -(pull * per_row(g)))
-        return loss, e
+        return handed(g, loss, e)
 
     kernel.__module__, kernel.__qualname__ = parts.__module__, f"row_kernel({parts.__qualname__})"
     return kernel
@@ -234,7 +243,7 @@ def _strips(x: Tensor) -> list:
 
 
 def row_whole(parts):
-    "The same for `compiled`, of all rows in one pass; a row that is out of range gets NaN."
+    "The same for `compiled`, of all rows in one pass."
 
     def rows(g, x, classes, index, keep, own, lanes, *numbers):
         strips, a = [], 0
@@ -257,10 +266,8 @@ def row_whole(parts):
         classes = torch.arange(x.shape[1], dtype=torch.int32).view(-1, *beside)
         lanes = torch.zeros(LANES, *beside, dtype=torch.float64)
         sums, slope = run(rows, g, x, classes, index, keep, own, lanes, numbers=numbers)
-        least = lambda: _filled(x, keep).amin(1, keepdim=True).exp()
-        fits, loss, _, pull = _in_range(parts, g, (own, sum(sums)), least, numbers)
-        loss = loss if fits is None else torch.where(fits, loss, float("nan"))
-        return loss.squeeze(1), None if g is None else slope.scatter_(1, at, -pull.float())
+        *known, share, pull = _of_rows(parts, own, sum(sums), numbers)
+        return _finished(g, x, keep, at, (*known, share if g is None else share * g, pull), slope)
 
     return whole
 
@@ -272,8 +279,8 @@ def row_fused(composition, parts) -> Fused:
     Args:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
     """
-    kernel, whole = row_kernel(parts), row_whole(parts)
-    return Fused(composition, kernel, dim=1, dtypes=NARROW, times=4, whole=whole)
+    ways = {"loop": row_loop(parts), "whole": row_whole(parts)}
+    return Fused(composition, row_kernel(parts), dim=1, dtypes=NARROW, times=4, **ways)
 
 
 _fused = row_fused(_composition, _parts)

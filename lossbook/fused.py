@@ -24,8 +24,8 @@ from .reduction import reduce
 
 # %% auto #0
 __all__ = ['PIECE', 'OPERATION', 'KINDS', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused',
-           'is_compiled', 'one_pass', 'reduced', 'handed', 'per_row', 'is_hard', 'all_hard', 'in_float32', 'power',
-           'compiled']
+           'is_compiled', 'one_pass', 'reduced', 'handed', 'joined', 'per_row', 'is_hard', 'all_hard', 'in_float32',
+           'power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -150,14 +150,16 @@ class Fused:
         closed: two functions for compiled code, if the loss is elementwise: value(x, *rest) ->
             losses, and slope(g, x, *rest) -> g times the derivative. Losses of rows take their
             kernel along as one operation.
-        whole: whole(run, g, x, *rest) -> losses of all rows and g times the gradient (None where
-            g is None), for `compiled`; run(f, *tensors, numbers=()) calls f compiled. Like a kernel
-            it may leave a loss that is not finite.
+        loop: loop(pieces, g, x, *rest) -> losses of all rows and g times the gradient (None where
+            g is None), in one go through pieces, a workspace and an index each. For losses of rows
+            that have work to do for all rows at once. What it leaves not finite goes to the kernel.
+        whole: whole(run, g, x, *rest) -> the same for `compiled`; run(f, *tensors, numbers=())
+            calls f compiled.
     """
 
-    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, times=1, closed=None, whole=None):
+    def __init__(self, compose, kernel, *, dim=None, dtypes=DTYPES, times=1, closed=None, loop=None, whole=None):
         self.compose, self.kernel, self.dim, self.dtypes = compose, kernel, dim, dtypes
-        self.times, self.whole = times, whole
+        self.times, self.loop, self.whole = times, loop, whole
         self.name = f"{kernel.__module__}.{kernel.__qualname__}"
         _known[self.name] = self
         self.closed = None if closed is None else _closed_form(*closed)
@@ -177,9 +179,13 @@ class Fused:
         if wanted and x.requires_grad: return _Run.apply(self, over, x, *rest)
         return self.losses(over, False, x, *rest)[0]
 
+    def flat(self, x, *rest):
+        "The arguments, so that a piece of them can be indexed."
+        return [_flat(r, x, self.dim) if isinstance(r, Tensor) else r for r in (x, *rest)]
+
     def parts(self, x, *rest):
         "The arguments of each piece, the index of the piece first."
-        flat = [_flat(r, x, self.dim) if isinstance(r, Tensor) else r for r in (x, *rest)]
+        flat = self.flat(x, *rest)
         for i in _pieces(flat[0], self.dim, self.times):
             yield i, [r[i] if isinstance(r, Tensor) else r for r in flat]
 
@@ -198,13 +204,20 @@ class Fused:
 
 # %% ../nbs/foundations/fused.ipynb #c015
 def _losses(self, over: float | None, wanted: bool, x: Tensor, *rest) -> tuple:
-    "The losses or their mean, piece by piece, and the gradient, divided by over, if it is wanted."
+    "The losses or their mean, and the gradient, divided by over, if it is wanted."
+    g = None if not wanted else 1.0 if over is None else 1.0 / over
     once = _once.get()
-    if once is not None: return once.losses(self, over, wanted, x, *rest)
-    room, sums, out, slope, to, g = Workspace(), [], None, None, None, None
-    if wanted:
+    if once is None and self.loop is None: return self.by_piece(over, g, x, *rest)
+    out, slope, added = self.at_once(once, g, x, *rest)
+    return out if over is None else added / over, slope
+
+
+def _by_piece(self, over: float | None, g: float | None, x: Tensor, *rest) -> tuple:
+    "The losses or their mean, piece by piece, and g times the gradient unless g is None."
+    room, sums, out, slope, to = Workspace(), [], None, None, None
+    if g is not None:
         slope = torch.empty(x.shape, dtype=x.dtype)
-        to, g = _flat(slope, x, self.dim), 1.0 if over is None else 1.0 / over
+        to = _flat(slope, x, self.dim)
     for i, part in self.parts(x, *rest):
         target = None if slope is None else to[i]
         got = self.kernel(room.again(target), g, *part)
@@ -222,8 +235,9 @@ def _losses(self, over: float | None, wanted: bool, x: Tensor, *rest) -> tuple:
     return out, slope
 
 
-def _gradient(self, g: Tensor, x: Tensor, *rest) -> Tensor:
-    "g times the derivative of the losses in x, piece by piece; g is a number or one per loss."
+def _gradient(self, g: Tensor, x: Tensor, *rest, loop: bool = True) -> Tensor:
+    "g times the derivative of the losses in x; g is a number or one per loss."
+    if loop and self.loop is not None: return self.at_once(None, g, x, *rest)[1]
     room, out = Workspace(), torch.empty(x.shape, dtype=x.dtype)
     to, each = _flat(out, x, self.dim), g.shape == self.shape(x) and g.dim() > 0
     g = self.rows(g, x) if each else g
@@ -236,7 +250,7 @@ def _gradient(self, g: Tensor, x: Tensor, *rest) -> Tensor:
     return out
 
 
-Fused.losses, Fused.gradient = _losses, _gradient
+Fused.losses, Fused.by_piece, Fused.gradient = _losses, _by_piece, _gradient
 
 # %% ../nbs/foundations/fused.ipynb #00be33e5
 def _composed(self, part, g) -> tuple:
@@ -262,7 +276,39 @@ def _mend(self, part, g, loss: Tensor | None, slope: Tensor | None):
     if slope is not None: self.by_example(slope, x)[bad] = of.to(slope.dtype)
 
 
-Fused.composed, Fused.mend = _composed, _mend
+def _at_once(self, once, g, x: Tensor, *rest) -> tuple:
+    "The losses of all rows, g times the gradient and the sum of the losses, by `whole`, or by `loop` where once is None; g is None, a number or one per loss."
+    flat = self.flat(x, *rest)
+    if isinstance(g, Tensor) and g.dim(): g = self.rows(g, x)
+    with torch.no_grad():
+        if once is None: out, slope = self.loop(self.places(flat[0]), g, *flat)
+        else: out, slope = self.whole(once.run, None if g is None else torch.tensor(g, dtype=torch.float64), *flat)
+        added = out.sum()
+        if not math.isfinite(added.item()):
+            self.redo(g, out, slope, flat)
+            added = out.sum()
+    return out.view(self.shape(x)), None if slope is None else slope.view(x.shape), added
+
+
+def _places(self, x):
+    "A workspace and an index for each piece."
+    room = Workspace()
+    for i in _pieces(x, self.dim, self.times): yield room, i
+
+
+def _redo(self, g, out: Tensor, slope: Tensor | None, flat):
+    "Write over what is not finite in the losses of all rows, and over its slope, what the kernel finds."
+    x, each = flat[0], isinstance(g, Tensor) and g.dim()
+    step = max(1, PIECE * torch.get_num_threads() // x.shape[1])
+    for at in (~out.isfinite()).nonzero().split(step):
+        at = at.unbind(1)
+        some = [self.by_example(t, x)[at] if isinstance(t, Tensor) else t for t in flat]
+        if each: of = self.gradient(g[at], *some, loop=False)
+        else: out[at], of = self.by_piece(None, None if g is None else float(g), *some)
+        if g is not None: self.by_example(slope, x)[at] = of
+
+
+Fused.composed, Fused.mend, Fused.at_once, Fused.places, Fused.redo = _composed, _mend, _at_once, _places, _redo
 
 # %% ../nbs/foundations/fused.ipynb #c016
 class _Run(torch.autograd.Function):
@@ -421,27 +467,6 @@ class _Once:
         kind = tuple(None if t is None else (t.dtype, *_form(t)) for t in tensors)
         return _compile(f, self.options, (kind, numbers), numbers)(*tensors)
 
-    def losses(self, loss: Fused, over, wanted: bool, x: Tensor, *rest) -> tuple:
-        "As `Fused.losses`."
-        flat = [_flat(r, x, loss.dim) if isinstance(r, Tensor) else r for r in (x, *rest)]
-        g = torch.tensor(1.0 if over is None else 1.0 / over, dtype=torch.float64) if wanted else None
-        with torch.no_grad():
-            out, slope = loss.whole(self.run, g, *flat)
-            if not out.sum().isfinite(): _redo(loss, g, out, slope, flat)
-        out = out.view(loss.shape(x)) if over is None else out.sum() / over
-        return out, None if slope is None else slope.view(x.shape)
-
-
-def _redo(loss: Fused, g, out: Tensor, slope: Tensor | None, flat):
-    "Write over what is not finite what the kernel finds."
-    token = _once.set(None)
-    try:
-        x, bad = flat[0], ~out.isfinite()
-        some = [loss.by_example(t, x)[bad] if isinstance(t, Tensor) else t for t in flat]
-        out[bad], of = loss.losses(None, g is not None, *some)
-        if g is not None: loss.by_example(slope, x)[bad] = of.mul_(g)
-    finally: _once.reset(token)
-
 
 _compiled, KINDS, _count = {}, 64, count()  # of a function and options what was compiled, and for how many kinds of arguments at most
 
@@ -483,6 +508,16 @@ def handed(g, loss: Tensor, slope: Tensor | None):
     "What a kernel of rows returns for g, from a loss that still has its dimension 1."
     if isinstance(g, Tensor): return slope
     return loss.squeeze(1) if g is None else (loss.squeeze(1), slope)
+
+
+def joined(found: list, like: Tensor) -> list:
+    "What pieces of rows found, each an index and tensors, as tensors of all rows, in the shape of like."
+    if len(found) == 1: return found[0][1:]
+    if like.dim() == 2: return [torch.cat(of) for of in list(zip(*found))[1:]]
+    whole = [t.new_empty(like.shape) for t in found[0][1:]]
+    for i, *rows in found:
+        for to, t in zip(whole, rows): to[i] = t
+    return whole
 
 
 def per_row(g):

@@ -29,12 +29,13 @@ def test_every_fused_loss_is_tested():
 
 @pytest.fixture
 def calls(monkeypatch):
-    "Counts what is really called: kernels and compositions."
+    "Counts what is really called: kernels, in pieces or as a loop over all rows, and compositions."
     count = {"kernel": 0, "compose": 0}
     for loss in fused._known.values():
-        for name in count:
-            def counted(*args, of=getattr(loss, name), name=name):
-                count[name] += 1
+        for name, as_ in (("kernel", "kernel"), ("loop", "kernel"), ("compose", "compose")):
+            if getattr(loss, name) is None: continue
+            def counted(*args, of=getattr(loss, name), as_=as_):
+                count[as_] += 1
                 return of(*args)
             monkeypatch.setattr(loss, name, counted)
     return count
@@ -298,6 +299,37 @@ def test_one_pass_leaves_what_is_out_of_range_to_the_kernel(claim):
     torch.testing.assert_close(found[:2], wanted[:2], rtol=4e-6, atol=1e-37, equal_nan=True)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["cross_entropy", "softmax_focal_loss"])
+def test_rows_out_of_range_lie_in_several_pieces(name, dtype, monkeypatch):
+    "In pieces of a few rows, in rows and in an image: what the composition gives, and the others bit by bit what they get without them."
+    claim = next(c for c in CLAIMS if c.name == name)
+    monkeypatch.setattr(fused, "PIECE", 60)
+    first, target = make_inputs(claim, 64, dtype=torch.float32)
+    first, spoilt = first.to(getattr(torch, dtype)), first.to(getattr(torch, dtype))
+    bad = [5, 9, 17, 40, 41, 42, 43, 63]
+    for row, score in zip(bad[:3], (200.0, float("inf"), -float("inf"))): spoilt[row, 0] = score
+    spoilt[bad[3:]] -= 300
+    weights = torch.linspace(-2, 3, 64)
+
+    def slopes(x, target, weights):
+        leaf = x.detach().requires_grad_()
+        value = claim.loss(leaf, target, reduction="none", **claim.options)
+        of = torch.autograd.grad((value * weights).sum(), leaf)[0]
+        return value.detach(), of.movedim(1, -1).reshape(64, -1)
+
+    with fused.ways() as seen: clean, found = slopes(first, target, weights), slopes(spoilt, target, weights)
+    assert seen == {"kernel"}
+    keep = torch.ones(64, dtype=torch.bool)
+    keep[bad] = False
+    torch.testing.assert_close([t[keep] for t in found], [t[keep] for t in clean], rtol=0, atol=0)
+    with fused.composition(): wanted = slopes(spoilt, target, weights)
+    near = {"rtol": 4e-6 if dtype == "float32" else 8e-3, "atol": 1e-37, "equal_nan": True}
+    torch.testing.assert_close(found, wanted, **near)
+    value, of = slopes(spoilt.view(4, 16, -1).movedim(-1, 1), target.view(4, 16), weights.view(4, 16))
+    torch.testing.assert_close((value.view(64), of), found, **near)
+
+
 def test_weights_of_labels_lose_no_digit():
     "Most pairs take one pass, some cannot; both give the two numbers to the last bit."
     y, ways, draw = torch.tensor([0.0, 1.0]), set(), random.Random(0)
@@ -541,15 +573,16 @@ def test_compiled_inside_a_compiled_function(claim):
     torch.testing.assert_close(got, wanted, rtol=4e-6, atol=1e-37)
 
 
-def test_a_wrong_one_pass_is_seen(monkeypatch):
+@pytest.mark.parametrize("name", ["whole", "loop"])
+def test_a_wrong_way_through_all_rows_is_seen(monkeypatch, name):
     claim = next(c for c in CLAIMS if c.name == "cross_entropy")
     loss = fused._known["lossbook.cross_entropy.row_kernel(_parts)"]
-    def wrong(*args, of=loss.whole):
+    def wrong(*args, of=getattr(loss, name)):
         value, slope = of(*args)
         return value, None if slope is None else slope * (1 + 2e-6)
-    monkeypatch.setattr(loss, "whole", wrong)
+    monkeypatch.setattr(loss, name, wrong)
     fused._compiled.clear()
-    found = measure(subject_of(claim), "float32", loss=fused.compiled(claim.loss, backend="eager"))
+    found = measure(subject_of(claim), "float32", loss=fused.compiled(claim.loss, backend="eager") if name == "whole" else claim.loss)
     fused._compiled.clear()
     assert max(r["worst"] for r in found["gradient"].values()) > claim.promise["float32"][1]
 
