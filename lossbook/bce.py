@@ -69,8 +69,10 @@ def _kernel(room, g, x: Tensor, y: Tensor):
         loss = size.mul_(w).sub_(minus_log)
         if g is None: return loss
     total = torch.add(e, 1, out=room(x.shape, kind))
-    slope = e.neg_().addcmul_(w, total).div_(total)
-    slope = torch.mul(slope, above.mul_(g + g).sub_(g), out=room.result(slope))
+    minus_slope = e.addcmul_(w, total, value=-1).div_(total)
+    if isinstance(g, Tensor): minus_sign = above.mul_(-2 * g).add_(g)
+    else: minus_sign = torch.add(above.new_tensor(g), above, alpha=-2 * g, out=above)
+    slope = torch.mul(minus_slope, minus_sign, out=room.result(minus_slope))
     return slope if loss is None else (loss, slope)
 
 # %% ../nbs/likelihood/bce.ipynb #cbff59e6

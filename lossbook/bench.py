@@ -35,14 +35,17 @@ from .multilabel import multilabel_cross_entropy, sparse_multilabel_cross_entrop
 from .subset_softmax import subset_softmax_loss
 
 # %% auto #0
-__all__ = ['STORAGE_GOAL', 'EXP', 'BOTH', 'FOCAL', 'FOCAL15', 'WORKS', 'LEAST', 'LABELS', 'NATIVE', 'PEERS', 'OTHERS',
-           'COMPILED_TOO', 'PASSES', 'KEEP', 'DEFAULT', 'FRESH_CALLS', 'CALLS', 'WARM_UP', 'AGREE', 'PHASES', 'SIZES',
-           'SIZED', 'Work', 'shape_of', 'inputs', 'Absent', 'release', 'peer', 'by_hand_gathered', 'by_hand_one_hot',
-           'by_hand_masked', 'Contender', 'Copy', 'Passes', 'Jax', 'contenders', 'timed', 'interleaved', 'quartiles',
-           'steady_memory', 'faults', 'fresh', 'saved_bytes', 'allocations', 'memory', 'unit_costs', 'floor',
-           'run_work', 'bench', 'verdicts', 'take_speed', 'take_sizes']
+__all__ = ['REPEATS', 'SECONDS', 'STORAGE_GOAL', 'EXP', 'BOTH', 'FOCAL', 'FOCAL15', 'WORKS', 'LEAST', 'LABELS', 'NATIVE', 'PEERS',
+           'OTHERS', 'COMPILED_TOO', 'PASSES', 'KEEP', 'DEFAULT', 'FRESH_CALLS', 'CALLS', 'WARM_UP', 'AGREE', 'PHASES',
+           'SIZES', 'SIZED', 'Work', 'shape_of', 'inputs', 'Absent', 'release', 'peer', 'by_hand_gathered',
+           'by_hand_one_hot', 'by_hand_masked', 'Contender', 'Copy', 'Passes', 'Jax', 'contenders', 'timed',
+           'interleaved', 'quartiles', 'steady_memory', 'faults', 'fresh', 'saved_bytes', 'allocations', 'memory',
+           'unit_costs', 'floor', 'run_work', 'bench', 'verdicts', 'take_speed', 'take_sizes']
 
 # %% ../nbs/evidence/speed.ipynb #c033
+REPEATS, SECONDS = 15, 10.0  # how often and how long each contender of a work is timed
+
+
 @dataclass(frozen=True)
 class Work:
     """A loss on one shape, and what it is compared with.
@@ -466,13 +469,14 @@ def timed(contender: Contender, device: str = "cpu") -> float:
     return start.elapsed_time(end) / 1000
 
 
-def interleaved(entered: list, repeats: int, device: str = "cpu", seed: int = 0, clock=timed):
-    "Times per contender, and the order of each repetition."
+def interleaved(entered: list, repeats: int, device: str = "cpu", seed: int = 0, clock=timed, seconds=0.0):
+    "Times per contender, and the order of each repetition; as many as asked for, and until seconds have passed."
     times, orders, draw = [[] for _ in entered], [], random.Random(seed)
+    start = time.perf_counter()
     gc.collect()
     gc.disable()
     try:
-        for _ in range(repeats):
+        while len(orders) < repeats or time.perf_counter() - start < seconds:
             turn = list(range(len(entered)))
             draw.shuffle(turn)
             for i in turn:
@@ -729,14 +733,14 @@ def _add_times(rows: list, times: list):
 
 # %% ../nbs/evidence/speed.ipynb #c068
 def run_work(
-    work: Work, size=None, *, device="cpu", compile=False, repeats=15, fresh_too=True,
+    work: Work, size=None, *, device="cpu", compile=False, repeats=None, fresh_too=True,
     memory_too=True, only=None, functions=None, units=None, progress=lambda line: None
 ) -> dict:
     """Measure one work.
 
     Args:
         work, size, device, compile, only, functions: as for `contenders`.
-        repeats: integer >= 2, how often each contender is timed.
+        repeats: integer >= 2, how often each contender is timed; None: 15 times, and for 10 seconds.
         fresh_too: also measure in new processes.
         memory_too: also measure memory.
         units: from `unit_costs`; measured if None.
@@ -757,7 +761,8 @@ def run_work(
         rows = _warm_up(entered, device)
         ready = [(c, r) for c, r in zip(entered, rows) if not r["error"]]
         progress(f"{head}, {PHASES[1]}")
-        times, orders = interleaved([c for c, _ in ready], repeats, device)
+        often, seconds = (REPEATS, SECONDS) if repeats is None else (repeats, 0.0)
+        times, orders = interleaved([c for c, _ in ready], often, device, seconds=seconds)
         _add_times([r for _, r in ready], times)
         for c, row in ready:
             before = faults()
@@ -796,7 +801,7 @@ def bench(
         compile: True or False, whether compiled forms are measured too.
         progress: function that is called with a line before each phase of each work.
         done: a list to fill, so that its owner has what is known if the work is stopped.
-        **how: keyword arguments of `run_work`: `repeats` (integer >= 2), `fresh_too` and
+        **how: keyword arguments of `run_work`: `repeats` (integer >= 2, or None), `fresh_too` and
             `memory_too` (True or False), `only` (names of contenders).
 
     Returns:

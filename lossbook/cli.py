@@ -893,8 +893,9 @@ def bench_(
         typer.Option(metavar="N", help="number of logits; repeat for more [the work's own]"),
     ] = None,
     repeats: Annotated[
-        int, typer.Option(metavar="N", help="how often each contender is timed")
-    ] = 15,
+        Optional[int],
+        typer.Option(metavar="N", help="how often each contender is timed [15 times and 10 seconds]"),
+    ] = None,
     threads: Annotated[
         Optional[int], typer.Option(metavar="N", help="threads on the CPU [PyTorch's choice]")
     ] = None,

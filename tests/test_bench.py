@@ -1,4 +1,5 @@
 """Does the bench report what it measured? Structure and arithmetic at tiny sizes; no time is tested."""
+import time
 import json
 import statistics
 import sys
@@ -89,6 +90,12 @@ def test_every_repetition_runs_each_once_in_changing_order():
     for i, mine in enumerate(times):
         assert mine == [5 * r + turn.index(i) + 1.0 for r, turn in enumerate(orders)]
     assert interleaved(entered, 8, clock=clock)[1] == orders, "the order is drawn from a seed"
+
+
+def test_short_works_are_repeated_for_a_while():
+    now = iter(range(100))
+    assert len(interleaved([0], 3, clock=lambda c, d: time.sleep(0.02) or 1.0, seconds=0.1)[1]) >= 4
+    assert len(interleaved([0], 3, clock=lambda c, d: next(now), seconds=0.0)[1]) == 3
 
 
 def test_quartiles():

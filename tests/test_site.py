@@ -493,18 +493,38 @@ def check_content(tab):
         assert figure["height"] > 40, f"a figure has no height: {figure['name']}"
 
 
+# The words and numbers in tables that are broken over two lines, and tables that are wider than the page.
+BROKEN = """() => [...document.querySelectorAll("main table")].flatMap(table => {
+  const out = table.offsetWidth > table.closest("main").clientWidth + 1 ? ["wide: " + table.innerText.slice(0, 30)] : [];
+  const texts = document.createTreeWalker(table, NodeFilter.SHOW_TEXT), range = document.createRange();
+  for (let node; node = texts.nextNode();) {
+    if (node.parentElement.closest("code, a, mjx-container")) continue;
+    for (const word of node.data.matchAll(/[\\w.]+/g)) {
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) out.push(word[0]);
+    }
+  }
+  return out;
+})"""
+
+
+def resized(tab, viewport):
+    tab.set_viewport_size(viewport)
+    tab.wait_for_timeout(150)  # the page's script looks again at what scrolls
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page_in_the_browser(tab, server, page):
     opened(tab, f"{server}/{page}")
     check_content(tab)
     SCREENS.mkdir(parents=True, exist_ok=True)
-    dark = False
+    dark, now = False, DESKTOP
     for mode, size, viewport in [("light", "desktop", DESKTOP), ("dark", "desktop", DESKTOP), ("dark", "phone", PHONE), ("light", "phone", PHONE)]:
-        tab.set_viewport_size(viewport)
+        if viewport != now: resized(tab, now := viewport)
         if (mode == "dark") != dark:
             dark = tab.evaluate(DARK)
             assert dark == (mode == "dark"), "the switch between light and dark does nothing"
-        tab.wait_for_timeout(150)
         wide = tab.evaluate(WIDE)
         assert not wide, f"wider than the {size}, {mode}: {wide}"
         assert not (bars := tab.evaluate(BARS)), f"a stray scroll bar on the {size}: {bars}"
@@ -518,6 +538,9 @@ def test_page_in_the_browser(tab, server, page):
         button.click()
         assert button.inner_text() == "Fold the code" and tab.evaluate("[...document.querySelectorAll('main details.code-fold')].every(d => d.open)")
     assert not (wide := [e for e in tab.evaluate(NARROW) if e.rpartition(":")[0] not in SIDEWAYS]), f"scrolls sideways on a phone: {wide}"
+    tab.emulate_media(media="print")
+    resized(tab, {"width": 673, "height": 1000})  # A4 between its margins
+    assert not (broken := tab.evaluate(BROKEN)), f"cut off or broken on paper: {broken}"
 
 
 def test_axe_rejects_a_broken_page(tab, server):
@@ -773,30 +796,6 @@ def test_paper_is_light(tab, server):
     gone = "#quarto-header, #quarto-sidebar, .page-navigation, .nav-footer, main button, main .lb-filter, .lb-tools [download], .lb-tools summary"
     assert tab.evaluate("what => [...document.querySelectorAll(what)].filter(e => e.getClientRects().length).map(e => e.outerHTML.slice(0, 80))", gone) == []
     tab.pdf(path=SCREENS.parent / "print.pdf", format="A4")
-
-
-BROKEN = """() => [...document.querySelectorAll("main table")].flatMap(table => {
-  const out = table.offsetWidth > table.closest("main").clientWidth + 1 ? ["wide: " + table.innerText.slice(0, 30)] : [];
-  const texts = document.createTreeWalker(table, NodeFilter.SHOW_TEXT), range = document.createRange();
-  for (let node; node = texts.nextNode();) {
-    if (node.parentElement.closest("code, a, mjx-container")) continue;
-    for (const word of node.data.matchAll(/[\\w.]+/g)) {
-      range.setStart(node, word.index);
-      range.setEnd(node, word.index + word[0].length);
-      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) out.push(word[0]);
-    }
-  }
-  return out;
-})"""
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_tables_fit_on_paper(tab, server, page):
-    "At the width of A4 between its margins no table is cut off, and no word or number in it is broken."
-    opened(tab, f"{server}/{page}")
-    tab.emulate_media(media="print")
-    tab.set_viewport_size({"width": 673, "height": 1000})
-    assert tab.evaluate(BROKEN) == []
 
 
 def test_a_long_table_is_whole_on_paper(tab, server):
