@@ -472,9 +472,9 @@ def timed(contender: Contender, device: str = "cpu") -> float:
 def interleaved(entered: list, repeats: int, device: str = "cpu", seed: int = 0, clock=timed, seconds=0.0):
     "Times per contender, and the order of each repetition; as many as asked for, and until seconds have passed."
     times, orders, draw = [[] for _ in entered], [], random.Random(seed)
-    start = time.perf_counter()
     gc.collect()
     gc.disable()
+    start = time.perf_counter()
     try:
         while len(orders) < repeats or time.perf_counter() - start < seconds:
             turn = list(range(len(entered)))

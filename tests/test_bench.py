@@ -1,8 +1,8 @@
 """Does the bench report what it measured? Structure and arithmetic at tiny sizes; no time is tested."""
-import time
 import json
 import statistics
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
