@@ -132,8 +132,8 @@ def _sum(room, e: Tensor) -> Tensor:
     if e.dtype == torch.float32 and e.dim() == 2 and size >= SOME:
         strips = e.as_strided((e.shape[0], 8, n), (e.stride(0), n * e.stride(1), e.stride(1)))
         eights = torch.sum(strips, 1, out=room((e.shape[0], n), e.dtype))
-        total = eights.sum(1, keepdim=True, dtype=torch.float64)
-        return total if 8 * n == size else total + e[:, 8 * n:].sum(1, keepdim=True, dtype=torch.float64)
+        if 8 * n < size: eights[:, :size - 8 * n] += e[:, 8 * n:]
+        return eights.sum(1, keepdim=True, dtype=torch.float64)
     if size > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
     first, *rest = e.split(1, dim=1)
     total = first.double()
@@ -204,15 +204,14 @@ def row_loop(parts):
 
     def loop(pieces, g, x, index, keep, *numbers):
         at, slope, found = index.unsqueeze(1), None if g is None else x.new_empty(x.shape), []
-        for room, i in pieces:
-            target = None if g is None else slope[i]
-            z = room.again(target).copy(x[i], torch.float32)
-            e = _exp_of_others(room, z, at[i])
-            *known, share, pull = _of_rows(parts, z.gather(1, at[i]).double().exp(), _sum(room, e), numbers)
+        own = x.gather(1, at).double().exp()
+        for room, i, (x_, at_, own_, g_, slope_) in pieces(x, at, own, per_row(g), slope):
+            e = _exp_of_others(room.again(slope_), room.copy(x_, torch.float32), at_)
+            *known, share, pull = _of_rows(parts, own_, _sum(room, e), numbers)
             if g is not None:
-                share = share * per_row(g[i] if isinstance(g, Tensor) and g.dim() else g)
+                share = share * g_
                 e.mul_(share.float())
-                if e.data_ptr() != target.data_ptr(): target.copy_(e)
+                if e.data_ptr() != slope_.data_ptr(): slope_.copy_(e)
             found.append((i, *known, share, pull))
         return _finished(g, x, keep, at, joined(found, at), slope)
 

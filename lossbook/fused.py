@@ -151,8 +151,9 @@ class Fused:
             losses, and slope(g, x, *rest) -> g times the derivative. Losses of rows take their
             kernel along as one operation.
         loop: loop(pieces, g, x, *rest) -> losses of all rows and g times the gradient (None where
-            g is None), in one go through pieces, a workspace and an index each. For losses of rows
-            that have work to do for all rows at once. What it leaves not finite goes to the kernel.
+            g is None). For losses of rows that have work to do for all rows at once; pieces(x, ...)
+            gives a workspace, an index and the parts of these tensors for each piece. What it
+            leaves not finite goes to the kernel.
         whole: whole(run, g, x, *rest) -> the same for `compiled`; run(f, *tensors, numbers=())
             calls f compiled.
     """
@@ -281,7 +282,7 @@ def _at_once(self, once, g, x: Tensor, *rest) -> tuple:
     flat = self.flat(x, *rest)
     if isinstance(g, Tensor) and g.dim(): g = self.rows(g, x)
     with torch.no_grad():
-        if once is None: out, slope = self.loop(self.places(flat[0]), g, *flat)
+        if once is None: out, slope = self.loop(self.cut, g, *flat)
         else: out, slope = self.whole(once.run, None if g is None else torch.tensor(g, dtype=torch.float64), *flat)
         added = out.sum()
         if not math.isfinite(added.item()):
@@ -290,10 +291,13 @@ def _at_once(self, once, g, x: Tensor, *rest) -> tuple:
     return out.view(self.shape(x)), None if slope is None else slope.view(x.shape), added
 
 
-def _places(self, x):
-    "A workspace and an index for each piece."
-    room = Workspace()
-    for i in _pieces(x, self.dim, self.times): yield room, i
+def _cut(self, x, *more):
+    "Of each piece of x: a workspace, its index, and its part of x and of more tensors; what is no tensor per row stays whole."
+    room, places = Workspace(), list(_pieces(x, self.dim, self.times))
+    def parts(t):
+        if len(places) == 1 or not isinstance(t, Tensor) or t.dim() < 2: return [t] * len(places)
+        return t.split(places[0].stop) if x.dim() == 2 else [t[i] for i in places]
+    for i, *cut in zip(places, *map(parts, (x, *more))): yield room, i, cut
 
 
 def _redo(self, g, out: Tensor, slope: Tensor | None, flat):
@@ -308,7 +312,7 @@ def _redo(self, g, out: Tensor, slope: Tensor | None, flat):
         if g is not None: self.by_example(slope, x)[at] = of
 
 
-Fused.composed, Fused.mend, Fused.at_once, Fused.places, Fused.redo = _composed, _mend, _at_once, _places, _redo
+Fused.composed, Fused.mend, Fused.at_once, Fused.cut, Fused.redo = _composed, _mend, _at_once, _cut, _redo
 
 # %% ../nbs/foundations/fused.ipynb #c016
 class _Run(torch.autograd.Function):
