@@ -35,15 +35,15 @@ from .multilabel import multilabel_cross_entropy, sparse_multilabel_cross_entrop
 from .subset_softmax import subset_softmax_loss
 
 # %% auto #0
-__all__ = ['REPEATS', 'SECONDS', 'STORAGE_GOAL', 'EXP', 'BOTH', 'FOCAL', 'FOCAL15', 'WORKS', 'LEAST', 'LABELS', 'NATIVE', 'PEERS',
-           'OTHERS', 'COMPILED_TOO', 'PASSES', 'KEEP', 'DEFAULT', 'FRESH_CALLS', 'CALLS', 'WARM_UP', 'AGREE', 'PHASES',
-           'SIZES', 'SIZED', 'Work', 'shape_of', 'inputs', 'Absent', 'release', 'peer', 'by_hand_gathered',
-           'by_hand_one_hot', 'by_hand_masked', 'Contender', 'Copy', 'Passes', 'Jax', 'contenders', 'timed',
-           'interleaved', 'quartiles', 'steady_memory', 'faults', 'fresh', 'saved_bytes', 'allocations', 'memory',
-           'unit_costs', 'floor', 'run_work', 'bench', 'verdicts', 'take_speed', 'take_sizes']
+__all__ = ['REPEATS', 'SECONDS', 'VISITS', 'STORAGE_GOAL', 'EXP', 'BOTH', 'FOCAL', 'FOCAL15', 'WORKS', 'LEAST', 'LABELS',
+           'NATIVE', 'PEERS', 'OTHERS', 'COMPILED_TOO', 'PASSES', 'KEEP', 'DEFAULT', 'FRESH_CALLS', 'CALLS', 'WARM_UP',
+           'AGREE', 'PHASES', 'SIZES', 'SIZED', 'Work', 'shape_of', 'inputs', 'Absent', 'release', 'peer',
+           'by_hand_gathered', 'by_hand_one_hot', 'by_hand_masked', 'Contender', 'Copy', 'Passes', 'Jax', 'contenders',
+           'timed', 'interleaved', 'quartiles', 'steady_memory', 'faults', 'fresh', 'saved_bytes', 'allocations',
+           'memory', 'unit_costs', 'floor', 'run_work', 'bench', 'verdicts', 'take_speed', 'take_sizes']
 
 # %% ../nbs/evidence/speed.ipynb #c033
-REPEATS, SECONDS = 15, 10.0  # how often and how long each contender of a work is timed
+REPEATS, SECONDS, VISITS = 15, 10.0, 3  # how often, how long and in how many parts the contenders of a work are timed
 
 
 @dataclass(frozen=True)
@@ -470,13 +470,13 @@ def timed(contender: Contender, device: str = "cpu") -> float:
 
 
 def interleaved(entered: list, repeats: int, device: str = "cpu", seed: int = 0, clock=timed, seconds=0.0):
-    "Times per contender, and the order of each repetition; as many as asked for, and until seconds have passed."
+    "Times per contender, and the order of each repetition; as many as asked for, or up to 20 times as many until seconds have passed."
     times, orders, draw = [[] for _ in entered], [], random.Random(seed)
     gc.collect()
     gc.disable()
     start = time.perf_counter()
     try:
-        while len(orders) < repeats or time.perf_counter() - start < seconds:
+        while len(orders) < repeats or len(orders) < 20 * repeats and time.perf_counter() - start < seconds:
             turn = list(range(len(entered)))
             draw.shuffle(turn)
             for i in turn:
@@ -740,7 +740,7 @@ def run_work(
 
     Args:
         work, size, device, compile, only, functions: as for `contenders`.
-        repeats: integer >= 2, how often each contender is timed; None: 15 times, and for 10 seconds.
+        repeats: integer >= 2, how often each contender is timed; None: 15 times or more, for 10 seconds.
         fresh_too: also measure in new processes.
         memory_too: also measure memory.
         units: from `unit_costs`; measured if None.
@@ -760,10 +760,17 @@ def run_work(
         progress(f"{head}, {PHASES[0]}")
         rows = _warm_up(entered, device)
         ready = [(c, r) for c, r in zip(entered, rows) if not r["error"]]
+        times, orders = [[] for _ in ready], []
+
+        def visit(k):
+            often, seconds = (REPEATS, SECONDS) if repeats is None else (repeats, 0.0)
+            often = often * (k + 1) // VISITS - often * k // VISITS
+            found, turns = interleaved([c for c, _ in ready], often, device, k, seconds=seconds / VISITS)
+            for mine, more in zip(times, found): mine += more
+            orders.extend(turns)
+
         progress(f"{head}, {PHASES[1]}")
-        often, seconds = (REPEATS, SECONDS) if repeats is None else (repeats, 0.0)
-        times, orders = interleaved([c for c, _ in ready], often, device, seconds=seconds)
-        _add_times([r for _, r in ready], times)
+        visit(0)
         for c, row in ready:
             before = faults()
             timed(c, device)
@@ -772,14 +779,17 @@ def run_work(
             progress(f"{head}, {PHASES[2]}")
             for c, row in ready:
                 row |= memory(c, device)
+        visit(1)
+        if fresh_too:
+            progress(f"{head}, {PHASES[3]}")
+            for row in rows:
+                if not (row["error"] or row["compiled"] and row["who"] != "optax"):
+                    row["fresh"] = fresh(work, size, row["label"], device)
+        visit(2)
+        _add_times([r for _, r in ready], times)
         copy = next((r["median"] for r in rows if r["who"] == "copy" and not r["error"]), None)
         logits = entered[-1].logits.numel()
         del entered, ready
-    if fresh_too:
-        progress(f"{head}, {PHASES[3]}")
-        for row in rows:
-            if not (row["error"] or row["compiled"] and row["who"] != "optax"):
-                row["fresh"] = fresh(work, size, row["label"], device)
     return {
         "key": work.key, "title": work.title, "loss": work.loss.__name__, "shape": list(shape),
         "native": work.native, "goals": list(work.goals), "own size": size is None,
