@@ -324,6 +324,8 @@ class Contender:
         compiled: whether `call` was compiled.
     """
 
+    after = 0.0  # seconds of rest after a run, where threads stay awake that PyTorch does not know
+
     def __init__(self, label, call, logits, target, *, who, compiled=False):
         self.label, self.call, self.who, self.compiled = label, call, who, compiled
         self.logits, self.target = logits.detach().requires_grad_(), target
@@ -373,6 +375,8 @@ class Passes(Contender):
 
 class Jax(Contender):
     "A function of JAX arrays, compiled by jax.jit with its gradient; PyTorch sees none of it."
+
+    after = 0.05
 
     def __init__(self, label, call, logits, target, **about):
         super().__init__(label, call, logits, target, **about)
@@ -481,6 +485,7 @@ def interleaved(entered: list, repeats: int, device: str = "cpu", seed: int = 0,
             draw.shuffle(turn)
             for i in turn:
                 times[i].append(clock(entered[i], device))
+                time.sleep(getattr(entered[i], "after", 0.0))
             orders.append(turn)
     finally:
         gc.enable()

@@ -92,6 +92,13 @@ def test_every_repetition_runs_each_once_in_changing_order():
     assert interleaved(entered, 8, clock=clock)[1] == orders, "the order is drawn from a seed"
 
 
+def test_a_contender_whose_threads_stay_awake_is_followed_by_a_rest(monkeypatch):
+    rests = []
+    monkeypatch.setattr(bench.time, "sleep", rests.append)
+    interleaved([SimpleNamespace(), SimpleNamespace(after=0.05)], 4, clock=lambda c, d: 1.0)
+    assert sorted(rests) == [0.0] * 4 + [0.05] * 4 and bench.Jax.after > 0 == bench.Contender.after
+
+
 def test_short_works_are_repeated_for_a_while():
     now = iter(range(100))
     assert len(interleaved([0], 3, clock=lambda c, d: time.sleep(0.02) or 1.0, seconds=0.1)[1]) >= 4
