@@ -543,6 +543,17 @@ def test_page_in_the_browser(tab, server, page):
     assert not (broken := tab.evaluate(BROKEN)), f"cut off or broken on paper: {broken}"
 
 
+def test_a_table_cut_off_or_broken_on_paper_is_found(tab, server):
+    opened(tab, f"{server}/index.html")
+    tab.emulate_media(media="print")
+    resized(tab, {"width": 673, "height": 1000})
+    assert tab.evaluate(BROKEN) == []
+    tab.evaluate("""() => document.querySelector("main").insertAdjacentHTML("beforeend",
+      '<table style="min-width: 900px"><tr><td>Cut</td></tr></table><table style="table-layout: fixed; width: 4em"><tr><td style="overflow-wrap: anywhere">Incomprehensibilities</td></tr></table>')""")
+    found = tab.evaluate(BROKEN)
+    assert "wide: Cut" in found and "Incomprehensibilities" in found
+
+
 def test_axe_rejects_a_broken_page(tab, server):
     "A picture without words, a field without a name, words that are too faint."
     opened(tab, f"{server}/index.html")
