@@ -13,8 +13,8 @@ from .fused import Fused, reduced
 from .reduction import check_reduction, fill_masked, reduce, scale
 
 # %% auto #0
-__all__ = ['log_sigmoid', 'spec', 'binary_cross_entropy_with_logits', 'binary_cross_entropy', 'BCEWithLogitsLoss', 'BCELoss',
-           'claims']
+__all__ = ['log_sigmoid', 'minus_slope', 'spec', 'binary_cross_entropy_with_logits', 'binary_cross_entropy', 'BCEWithLogitsLoss',
+           'BCELoss', 'claims']
 
 # %% ../nbs/likelihood/bce.ipynb #c005
 def spec():
@@ -51,6 +51,7 @@ def _composition(x: Tensor, y: Tensor) -> Tensor:
 
 
 log_sigmoid = torch.ops.aten.log_sigmoid_forward.output  # t -> log sigmoid(t), and e^-|t| beside it
+minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e^-|t|) -> w sigmoid(-t)
 
 
 def _kernel(room, g, x: Tensor, y: Tensor):
@@ -59,35 +60,32 @@ def _kernel(room, g, x: Tensor, y: Tensor):
     x, y = room.copy(x, kind), room.copy(y, kind)
     low, high = torch.aminmax(y)
     if not (low >= 0 and high <= 1): check_range("target", y, 0, 1)
-    above = torch.ge(x, 0, out=room(x.shape, kind))  # 1 or 0
-    w = torch.sub(above, y, out=room(x.shape, kind)).abs_()
-    size, e = torch.abs(x, out=room(x.shape, kind)), room(x.shape, kind)
-    minus_log = room(x.shape, kind)
-    log_sigmoid(size, output=minus_log, buffer=e)  # -log(1 + e), and e
-    loss = None
-    if not isinstance(g, Tensor):
-        loss = size.mul_(w).sub_(minus_log)
-        if g is None: return loss
-    total = torch.add(e, 1, out=room(x.shape, kind))
-    minus_slope = e.addcmul_(w, total, value=-1).div_(total)
-    if isinstance(g, Tensor): minus_sign = above.mul_(-2 * g).add_(g)
-    else: minus_sign = torch.add(above.new_tensor(g), above, alpha=-2 * g, out=above)
-    slope = torch.mul(minus_slope, minus_sign, out=room.result(minus_slope))
-    return slope if loss is None else (loss, slope)
+    above, step, loss = (room(x.shape, kind) for _ in range(3))
+    torch.ge(x, 0, out=above)  # 1 or 0
+    torch.sub(above, y, out=step)
+    minus_log, e = room(x.shape, kind), room.result(x, spare=False)
+    log_sigmoid(torch.abs(x, out=loss), output=minus_log, buffer=e)  # -log(1 + e), and e
+    if not isinstance(g, Tensor): torch.mul(step, x, out=loss).sub_(minus_log)
+    if g is None: return loss
+    if isinstance(g, Tensor): sign = above.mul_(-2).add_(1).mul_(g)
+    else: sign = torch.add(above.new_tensor(g), above, alpha=-2 * g, out=above)
+    slope = minus_slope(sign, e, e, grad_input=e)
+    if isinstance(g, Tensor): return slope.addcmul_(step, g)
+    return loss, slope.add_(step, alpha=g)
+
 
 # %% ../nbs/likelihood/bce.ipynb #cbff59e6
 def _closed_value(x: Tensor, y: Tensor) -> Tensor:
     "Equation (6) for compiled code, where a choice costs nothing."
     y = y.to(x.dtype)
-    w = torch.where(x >= 0, 1 - y, y)
-    return torch.where(w == 0, 0.0, w * x.abs()) + torch.log1p(torch.exp(-x.abs()))
+    step = torch.where(x >= 0, 1 - y, -y)
+    return torch.where(step == 0, 0.0, step * x) + torch.log1p(torch.exp(-x.abs()))
 
 
 def _closed_slope(g, x: Tensor, y: Tensor) -> Tensor:
-    y = y.to(x.dtype)
-    w, e = torch.where(x >= 0, 1 - y, y), torch.exp(-x.abs())
-    size = (w - (1 - w) * e) / (1 + e)
-    return g * torch.where(x >= 0, size, -size)
+    y, e = y.to(x.dtype), torch.exp(-x.abs())
+    part = e / (1 + e)
+    return g * torch.where(x >= 0, (1 - y) - part, part - y)
 
 # %% ../nbs/likelihood/bce.ipynb #0aef0578
 _fused = Fused(_composition, _kernel, times=2, closed=(_closed_value, _closed_slope))

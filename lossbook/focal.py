@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .arguments import can_read, check_number, check_range, constant, wide
-from .bce import _prepare, log_sigmoid
+from .bce import _prepare, log_sigmoid, minus_slope
 from .criterion import Criterion
 from .cross_entropy import INF, by_index, check_classes, exponentials, gap_of, is_class
 from .cross_entropy import neg_log, odds, prepare_rows, reduce_rows, row_fused, smooth
-from .fused import Fused, in_float32, one_pass, power, reduced
+from .fused import Fused, in_float32, is_soft, one_pass, power, reduced
 from .reduction import fill_masked, scale
 from .stable import sigmoid, softplus
 
@@ -99,46 +99,44 @@ def _composition(x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float)
 
 
 def _kernel(room, g, x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float):
-    "Labels 0 and 1 only, t as above: log p = -s and e^-|t| in one operation, q and p s from these."
-    sixteen, kind = x.dtype.itemsize == 2, wide(x[:0]).dtype
+    "Labels 0 and 1 only; log p and e^-|u| in one operation, and from these q and p times the loss."
+    sixteen, kind, hard = x.dtype.itemsize == 2, wide(x[:0]).dtype, y.dtype == torch.bool
     x, y = room.copy(x, kind), room.copy(y, kind)
     new = lambda: room(x.shape, kind)
-    no = torch.sub(1, y, out=new())
-    t = torch.mul(y, no, out=new())
-    if any(t.aminmax()): return None  # what is_hard asks, with `no` that is needed anyway
-    torch.addcmul(x, x, no, value=-2, out=t)  # inf and NaN beyond half the range: left to the composition
-    log_p, e = new(), new()
+    t, u = new(), new()
+    if not hard and is_soft(y, t): return None
+    torch.addcmul(x, x, y, value=-2, out=u)  # inf and NaN beyond half the range: left to the composition
+    torch.neg(u, out=t)
+    log_p, e = new(), room.result(x, spare=False)
     log_sigmoid(t, output=log_p, buffer=e)
-    q = _minus_slope(t.new_ones(()).expand_as(t), t, e, grad_input=new())
+    q = minus_slope(t.new_ones(()).expand_as(t), t, e, grad_input=new())
+    factors = [q] * int(gamma) if gamma in (1, 2, 3) and not sixteen else [power(q, gamma, room)]
+    f = _minus_weight(y, for_1, for_0, new() if sixteen else t)
+    if sixteen: narrow = _undecided(-log_p * factors[0], t, gamma) * -f
+    for factor in factors: f.mul_(factor)
+    loss = log_p.mul_(f)
     if g is not None:
-        spare = new() if sixteen else t
-        pull = _minus_slope(log_p, torch.neg(t, out=spare), e, grad_input=e)
-        pull = torch.sub(q, pull, alpha=gamma, out=pull).mul_(_slope_of_t(g, y, no, spare))
-    factor, minus = power(q, gamma, room), _minus_weight(y, no, for_1, for_0)
-    if sixteen: loss = _undecided(-log_p * factor, t, gamma) * -minus
-    factor.mul_(minus)
-    if g is not None: slope = torch.mul(pull, factor, out=room.result(pull))
+        pull = minus_slope(loss, u, e, grad_input=e)
+        if gamma in (1, 2, 4): pull, by = pull.addcmul_(q, f, value=-1 / gamma), gamma  # no digit is lost
+        else: pull, by = pull.mul_(-gamma).addcmul_(q, f), -1
+        slope = torch.mul(pull, _slope_of_u(g, y, by, q), out=room.result(pull))
     if isinstance(g, Tensor): return slope
-    loss = loss if sixteen else log_p.mul_(factor)
+    loss = narrow if sixteen else loss
     return loss if g is None else (loss, slope)
 
 
-def _slope_of_t(g, y: Tensor, no: Tensor, out: Tensor) -> Tensor:
-    "g dt/dx, which is g with the label 1 and -g with 0."
-    if isinstance(g, Tensor): return torch.sub(y, no, out=out).mul_(g)
-    return torch.add(y.new_tensor(-g), y, alpha=2 * g, out=out)
+def _slope_of_u(g, y: Tensor, by: float, out: Tensor) -> Tensor:
+    "by g du/dx: by times -g with the label 1, and times g with 0."
+    if isinstance(g, Tensor): return torch.add(y.new_tensor(by), y, alpha=-2 * by, out=out).mul_(g)
+    return torch.add(y.new_tensor(by * g), y, alpha=-2 * by * g, out=out)
 
 
-def _minus_weight(y: Tensor, no: Tensor, for_1: float, for_0: float) -> Tensor:
-    "Minus the weight of each label, in the memory of `no`."
-    low, high, at = (for_0, for_1, y) if for_1 > for_0 else (for_1, for_0, no)
-    start, end = y.new_tensor(-low), y.new_tensor(-high)
+def _minus_weight(y: Tensor, for_1: float, for_0: float, out: Tensor) -> Tensor:
+    "Minus the weight of each label."
+    start, end = y.new_tensor(-for_0), y.new_tensor(-for_1)
     step = end - start
-    if start + step != end: return no.mul_(-for_0).sub_(y, alpha=for_1)  # one more pass, and no digit is lost
-    return torch.add(start, at, alpha=step.item(), out=no)
-
-
-_minus_slope = torch.ops.aten.log_sigmoid_backward.grad_input  # (w, t, e) -> w sigmoid(-t)
+    if start + step == end: return torch.add(start, y, alpha=step.item(), out=out)
+    return torch.sub(1, y, out=out).mul_(-for_0).sub_(y, alpha=for_1)  # two more passes, and no digit is lost
 
 # %% ../nbs/imbalance/focal.ipynb #18051d_1
 def _both_sides(x: Tensor, y: Tensor, gamma: float, for_1: float, for_0: float):

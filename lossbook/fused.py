@@ -24,8 +24,8 @@ from .reduction import reduce
 
 # %% auto #0
 __all__ = ['PIECE', 'OPERATION', 'KINDS', 'NARROW', 'composition', 'ways', 'is_ordinary', 'is_plain', 'Workspace', 'Fused',
-           'is_compiled', 'one_pass', 'reduced', 'handed', 'joined', 'per_row', 'is_hard', 'all_hard', 'in_float32',
-           'power', 'compiled']
+           'is_compiled', 'one_pass', 'reduced', 'handed', 'joined', 'per_row', 'is_hard', 'is_soft', 'all_hard',
+           'in_float32', 'power', 'compiled']
 
 # %% ../nbs/foundations/fused.ipynb #c005
 _always_composed = False
@@ -533,8 +533,12 @@ def is_hard(room: Workspace, y: Tensor) -> bool:
     "Whether a piece of a target holds nothing but 0 and 1."
     if y.dtype == torch.bool: return True
     if not y.is_floating_point(): return bool(((y == 0) | (y == 1)).all())
-    least, most = torch.addcmul(y, y, y, value=-1, out=room(y.shape, y.dtype)).aminmax()
-    return not (least or most)
+    return not is_soft(y, room(y.shape, y.dtype))
+
+
+def is_soft(y: Tensor, spare: Tensor) -> bool:
+    "Whether y - y^2, computed in spare, has a bit that is set: bytes are searched fastest."
+    return bool(torch.addcmul(y, y, y, value=-1, out=spare).view(torch.uint8).max())
 
 
 def all_hard(y: Tensor) -> bool:
@@ -550,21 +554,20 @@ def in_float32(number: float) -> float:
 
 
 def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
-    """q ** gamma for q in [0, 1]; whole and half powers by products and a root.
+    """q ** gamma for q in [0, 1]; whole and half powers by products and a root, 1 times q is q itself.
 
-    With room in its buffers, and q may be overwritten; without, as operations that a compiler fuses.
+    With room in its buffers; without, as operations that a compiler fuses.
     """
-    if gamma > 8 or 2 * gamma != int(2 * gamma): return q**gamma if room is None else q.pow_(gamma)
-    if not gamma: return torch.ones_like(q) if room is None else q.fill_(1)
     new = (lambda: None) if room is None else (lambda: room(q.shape, q.dtype))
+    if gamma > 8 or 2 * gamma != int(2 * gamma): return torch.pow(q, gamma, out=new())
+    if not gamma: return torch.ones_like(q) if room is None else new().fill_(1)
     out, bits = torch.sqrt(q, out=new()) if int(2 * gamma) % 2 else None, int(gamma)
     while bits:
-        last = bits == 1
-        if bits % 2 and out is None: out = q if last or room is None else new().copy_(q)
-        elif bits % 2: out = out * q if room is None else out.mul_(q)
-        if not last: q = q * q if room is None else q.mul_(q)
+        if bits % 2: out = q if out is None else torch.mul(out, q, out=new())
         bits //= 2
+        if bits: q = torch.mul(q, q, out=new())
     return out
+
 
 # %% ../nbs/foundations/fused.ipynb #c027
 def _kind(args, kwargs) -> tuple:
