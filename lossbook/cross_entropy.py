@@ -100,9 +100,12 @@ def _composition(x: Tensor, index: Tensor, keep: Tensor | None) -> Tensor:
 
 def _parts(own: Tensor, others: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "Of rows: the loss, what the gradient of another class is in units of e^s, and minus that of the right one."
-    total = own + others
-    return s, total.reciprocal(), others / total
+    return s, _share(own, others), others / (own + others)
 
+
+def _share(own: Tensor, others: Tensor) -> Tensor:
+    "The second of these alone, 1 / (O + T)."
+    return (own + others).reciprocal()
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_exp
 _LEAST, _MOST = 2.0**-126, 2.0**127
@@ -181,25 +184,20 @@ def _both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a & b
 
 
-# %% ../nbs/likelihood/cross_entropy.ipynb #ce_range
-def _of_rows(parts, own, others, numbers) -> tuple:
-    "T and O, and what parts makes of them."
-    return own, others, *parts(own, others, torch.log1p(others / own), *numbers)
-
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_done
-def _finished(g, x, keep, at, rows, slope) -> tuple:
-    "Of all rows: the losses, NaN for one that is out of range, and the gradient, which still lacks the right class; share is times g already."
-    own, others, loss, share, pull = rows
+def _finished(parts, g, x, keep, at, own, others, numbers, slope) -> tuple:
+    "Of all rows: the losses, NaN for one that is out of range, and the gradient, which still lacks the right class."
+    loss, share, pull = parts(own, others, torch.log1p(others / own), *numbers)
     fits = _kernel_fit(own + others, lambda: _filled(x, keep).amin(1, keepdim=True).float().exp())
     if g is not None:
-        pull = pull * per_row(g)
+        share, pull = share * per_row(g), pull * per_row(g)
         fits = _both(fits, _kernel_slopes_fit(share, pull))
         slope.scatter_(1, at, -pull.float().to(slope.dtype))
     loss = loss if fits is None else torch.where(fits, loss, float("nan"))
     return loss.squeeze(1), slope
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_kern
-def row_loop(parts):
+def row_loop(parts, share):
     "Losses of (scores, index, which rows count, *numbers) and their gradient, in pieces of rows."
 
     def loop(pieces, g, x, index, keep, *numbers):
@@ -207,13 +205,11 @@ def row_loop(parts):
         own = x.gather(1, at).double().exp()
         for room, i, (x_, at_, own_, g_, slope_) in pieces(x, at, own, per_row(g), slope):
             e = _exp_of_others(room.again(slope_), room.copy(x_, torch.float32), at_)
-            *known, share, pull = _of_rows(parts, own_, _sum(room, e), numbers)
-            if g is not None:
-                share = share * g_
-                e.mul_(share.float())
-                if e.data_ptr() != slope_.data_ptr(): slope_.copy_(e)
-            found.append((i, *known, share, pull))
-        return _finished(g, x, keep, at, joined(found, at), slope)
+            found.append((i, _sum(room, e)))
+            if g is None: continue
+            e.mul_((share(own_, found[-1][1], *numbers) * g_).float())
+            if e.data_ptr() != slope_.data_ptr(): slope_.copy_(e)
+        return _finished(parts, g, x, keep, at, own, *joined(found, at), numbers, slope)
 
     return loop
 
@@ -241,7 +237,7 @@ def _strips(x: Tensor) -> list:
     return [size] * 4 + [x.shape[1] - 4 * size] if x.dim() == 2 and x.shape[1] >= MANY else [x.shape[1]]
 
 
-def row_whole(parts):
+def row_whole(parts, share):
     "The same for `compiled`, of all rows in one pass."
 
     def rows(g, x, classes, index, keep, own, lanes, *numbers):
@@ -255,9 +251,8 @@ def row_whole(parts):
         sums = [e.sum(1, keepdim=True, dtype=torch.float64) for e in added]
         if g is None: return sums, None
         T, O = own + lanes, sum(sums, lanes)
-        share = g * parts(T, O, torch.log1p(O / T), *numbers)[1]
-        share = share.float().amax(1, keepdim=True)
-        return sums, torch.cat([e * share for e in strips], 1) if equal else last * share
+        by = (g * share(T, O, *numbers)).float().amax(1, keepdim=True)
+        return sums, torch.cat([e * by for e in strips], 1) if equal else last * by
 
     def whole(run, g, x, index, keep, *numbers):
         at, beside = index.unsqueeze(1), [1] * (x.dim() - 2)
@@ -265,24 +260,25 @@ def row_whole(parts):
         classes = torch.arange(x.shape[1], dtype=torch.int32).view(-1, *beside)
         lanes = torch.zeros(LANES, *beside, dtype=torch.float64)
         sums, slope = run(rows, g, x, classes, index, keep, own, lanes, numbers=numbers)
-        *known, share, pull = _of_rows(parts, own, sum(sums), numbers)
-        return _finished(g, x, keep, at, (*known, share if g is None else share * g, pull), slope)
+        return _finished(parts, g, x, keep, at, own, sum(sums), numbers, slope)
 
     return whole
 
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #ce_ways
-def row_fused(composition, parts) -> Fused:
+def row_fused(composition, parts, share=None) -> Fused:
     """A loss of scores and class numbers with its kernels.
 
     Args:
         parts: of (own, others, s = -log p_t, *numbers), per row, as `_parts` for cross-entropy.
+        share: the second of the parts of (own, others, *numbers), if it is found sooner alone.
     """
-    ways = {"loop": row_loop(parts), "whole": row_whole(parts)}
+    if share is None: share = lambda own, others, *numbers: parts(own, others, torch.log1p(others / own), *numbers)[1]
+    ways = {"loop": row_loop(parts, share), "whole": row_whole(parts, share)}
     return Fused(composition, row_kernel(parts), dim=1, dtypes=NARROW, times=4, **ways)
 
 
-_fused = row_fused(_composition, _parts)
+_fused = row_fused(_composition, _parts, _share)
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c041
 def neg_log_soft(x: Tensor, dense: Tensor) -> Tensor:
