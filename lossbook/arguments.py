@@ -93,9 +93,12 @@ def can_read(*tensors: Tensor) -> bool:
     "Whether the values of the tensors can be looked at now, cheaply: eager mode, CPU, not traced, not under a transform."
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
+    watched = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
     for tensor in tensors:
         if tensor.device.type != "cpu":
             return False
+        if not watched and type(tensor) in (Tensor, torch.nn.Parameter):
+            continue
         try:
             bool(tensor.detach().reshape(-1)[:1].isnan().any())
         except Exception:

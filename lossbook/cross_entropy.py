@@ -400,17 +400,24 @@ def check_classes(name: str, value, logits: Tensor, classes: int) -> Tensor | No
     return value
 
 
-def _check_index(index: Tensor, classes: int, keep: Tensor, ignore_index: int) -> Tensor:
+def _check_index(index: Tensor, mask: Tensor | None, classes: int, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+    "Class numbers, 0 in rows that do not count, and which rows count; None: all."
     if index.dtype == torch.bool or index.is_floating_point() or index.is_complex():
         raise TypeError(
             f"target: got dtype {index.dtype} in the shape of class indices, expected integers"
         )
-    clean = torch.where(keep, index.long(), 0)
+    index = index.long()
+    if mask is None and index.numel() and can_read(index):
+        least, most = (v.item() for v in index.aminmax())
+        if 0 <= least and most < classes and not least <= ignore_index <= most: return index, None
+    counted = index != ignore_index
+    keep = counted if mask is None else mask & counted
+    clean = torch.where(keep, index, 0)
     try:
         check_range("target", clean, 0, classes - 1)
     except ValueError as error:
         raise ValueError(f"{error}, or ignore_index={ignore_index}") from None
-    return clean
+    return clean, None if can_read(keep) and keep.all() else keep
 
 # %% ../nbs/likelihood/cross_entropy.ipynb #c048
 def prepare_rows(
@@ -454,10 +461,7 @@ def _sort_out(x, t, mask, weight, ignore_index, dtypes, single) -> Rows:
     index = dense = None
     keep = mask
     if t.dim() < x.dim():
-        counted = t != ignore_index
-        keep = counted if mask is None else mask & counted
-        index = _check_index(t, x.shape[1], keep, ignore_index)
-        keep = None if can_read(keep) and keep.all() else keep
+        index, keep = _check_index(t, mask, x.shape[1], ignore_index)
     else:
         dense = (
             t.to(compute) if keep is None else torch.where(keep.unsqueeze(1), t.to(compute), 0.0)

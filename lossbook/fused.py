@@ -236,9 +236,13 @@ def _by_piece(self, over: float | None, g: float | None, x: Tensor, *rest) -> tu
     return out, slope
 
 
-def _gradient(self, g: Tensor, x: Tensor, *rest, loop: bool = True) -> Tensor:
+def _gradient(self, g: Tensor, x: Tensor, *rest) -> Tensor:
     "g times the derivative of the losses in x; g is a number or one per loss."
-    if loop and self.loop is not None: return self.at_once(None, g, x, *rest)[1]
+    return self.slopes(g, x, *rest) if self.loop is None else self.at_once(None, g, x, *rest)[1]
+
+
+def _slopes(self, g: Tensor, x: Tensor, *rest) -> Tensor:
+    "The same by the kernel, piece by piece."
     room, out = Workspace(), torch.empty(x.shape, dtype=x.dtype)
     to, each = _flat(out, x, self.dim), g.shape == self.shape(x) and g.dim() > 0
     g = self.rows(g, x) if each else g
@@ -251,7 +255,7 @@ def _gradient(self, g: Tensor, x: Tensor, *rest, loop: bool = True) -> Tensor:
     return out
 
 
-Fused.losses, Fused.by_piece, Fused.gradient = _losses, _by_piece, _gradient
+Fused.losses, Fused.by_piece, Fused.gradient, Fused.slopes = _losses, _by_piece, _gradient, _slopes
 
 # %% ../nbs/foundations/fused.ipynb #00be33e5
 def _composed(self, part, g) -> tuple:
@@ -307,7 +311,7 @@ def _redo(self, g, out: Tensor, slope: Tensor | None, flat):
     for at in (~out.isfinite()).nonzero().split(step):
         at = at.unbind(1)
         some = [self.by_example(t, x)[at] if isinstance(t, Tensor) else t for t in flat]
-        if each: of = self.gradient(g[at], *some, loop=False)
+        if each: of = self.slopes(g[at], *some)
         else: out[at], of = self.by_piece(None, None if g is None else float(g), *some)
         if g is not None: self.by_example(slope, x)[at] = of
 
