@@ -135,7 +135,7 @@ def _sum(room, e: Tensor) -> Tensor:
     if e.dtype == torch.float32 and e.dim() == 2 and size >= SOME:
         strips = e.as_strided((e.shape[0], 8, n), (e.stride(0), n * e.stride(1), e.stride(1)))
         eights = torch.sum(strips, 1, out=room((e.shape[0], n), e.dtype))
-        if 8 * n < size: eights[:, :size - 8 * n] += e[:, 8 * n:]
+        if 8 * n < size: eights[:, :size - 8 * n].add_(e[:, 8 * n:])
         return eights.sum(1, keepdim=True, dtype=torch.float64)
     if size > 4: return e.sum(1, keepdim=True, dtype=torch.float64)
     first, *rest = e.split(1, dim=1)
