@@ -541,8 +541,9 @@ def is_hard(room: Workspace, y: Tensor) -> bool:
 
 
 def is_soft(y: Tensor, spare: Tensor) -> bool:
-    "Whether y - y^2, computed in spare, has a bit that is set: bytes are searched fastest."
-    return bool(torch.addcmul(y, y, y, value=-1, out=spare).view(torch.uint8).max())
+    "Whether y - y^2, computed in spare, is not 0 somewhere; bytes are searched fastest, and -0 has a bit too."
+    left = torch.addcmul(y, y, y, value=-1, out=spare)
+    return bool(left.view(torch.uint8).max()) and bool(left.any())
 
 
 def all_hard(y: Tensor) -> bool:

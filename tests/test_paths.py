@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lossbook.fused as fused
-from conftest import CLAIMS, DTYPES, each_claim, make_inputs, of_sets, subject_of
+from conftest import CLAIMS, DTYPES, each_claim, make_inputs, of_rows, of_sets, subject_of
 from lossbook.audit import measure
 from lossbook.bench import allocations
 from lossbook.cross_entropy import cross_entropy
@@ -328,6 +328,18 @@ def test_rows_out_of_range_lie_in_several_pieces(name, dtype, monkeypatch):
     torch.testing.assert_close(found, wanted, **near)
     value, of = slopes(spoilt.view(4, 16, -1).movedim(-1, 1), target.view(4, 16), weights.view(4, 16))
     torch.testing.assert_close((value.view(64), of), found, **near)
+
+
+@each_claim(lambda c: not of_rows(c) and not c.traits.get("indices"))
+def test_minus_zero_is_the_label_zero(claim):
+    "Labels are searched by their bits, and -0 has one."
+    first, target = make_inputs(claim, 64, dtype=torch.float32)
+    first, target, found = first.requires_grad_(), target.float(), []
+    for labels in (target, torch.where(target == 0, -0.0, target)):
+        loss = claim.loss(first, labels, reduction="none", **claim.options)
+        found.append((loss, *torch.autograd.grad(loss.sum(), first)))
+    assert labels.signbit().any()
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 def test_weights_of_labels_lose_no_digit():
