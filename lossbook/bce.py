@@ -73,7 +73,6 @@ def _kernel(room, g, x: Tensor, y: Tensor):
     if isinstance(g, Tensor): return slope.addcmul_(step, g)
     return loss, slope.add_(step, alpha=g)
 
-
 # %% ../nbs/likelihood/bce.ipynb #cbff59e6
 def _closed_value(x: Tensor, y: Tensor) -> Tensor:
     "Equation (6) for compiled code, where a choice costs nothing."

@@ -205,9 +205,10 @@ def row_loop(parts, share):
         own = x.gather(1, at).double().exp()
         for room, i, (x_, at_, own_, g_, slope_) in pieces(x, at, own, per_row(g), slope):
             e = _exp_of_others(room.again(slope_), room.copy(x_, torch.float32), at_)
-            found.append((i, _sum(room, e)))
+            others = _sum(room, e)
+            found.append((i, others))
             if g is None: continue
-            e.mul_((share(own_, found[-1][1], *numbers) * g_).float())
+            e.mul_((share(own_, others, *numbers) * g_).float())
             if e.data_ptr() != slope_.data_ptr(): slope_.copy_(e)
         return _finished(parts, g, x, keep, at, own, *joined(found, at), numbers, slope)
 

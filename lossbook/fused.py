@@ -573,7 +573,6 @@ def power(q: Tensor, gamma: float, room: Workspace | None = None) -> Tensor:
         if bits: q = torch.mul(q, q, out=new())
     return out
 
-
 # %% ../nbs/foundations/fused.ipynb #c027
 def _kind(args, kwargs) -> tuple:
     "Of the arguments of a call, what decides which way it takes and what it is compiled for."
